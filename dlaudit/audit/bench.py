@@ -1,0 +1,292 @@
+"""What a check works at: the opened model and data, clean answers, seeds and an evidence store.
+
+Knows how to hand these out; never which check asks, in which process or on which device it runs.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+
+from dlaudit.audit.evidence import EvidenceStore, digest, table_bytes, write_whole
+from dlaudit.audit.parts import Batch, Dataset, Model
+from dlaudit.audit.record import AnswersRun, Artifact, Cost, canonical
+from dlaudit.errors import NonFinite
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+BLOCK = 256
+
+
+def derive_seed(*parts: object) -> int:
+    """63 bits of ``sha256(part/part/…)``: independent of order of execution and of the worker."""
+    text = "/".join(str(part) for part in parts)
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+class Answers(NamedTuple):
+    """The model's clean answers on a whole split, in stored order.
+
+    id: (n,) str; y, predicted: (n,) int64; logits: (n, C) float32 or None; score: (n,) or None;
+    groups: attribute -> (n,) str.
+    """
+
+    id: np.ndarray
+    y: np.ndarray
+    predicted: np.ndarray
+    logits: np.ndarray | None
+    score: np.ndarray | None
+    groups: dict[str, np.ndarray]
+
+    @property
+    def correct(self) -> np.ndarray:
+        """(n,) bool."""
+        return self.predicted == self.y
+
+
+class Block(NamedTuple):
+    """Consecutive samples with randomness of their own: the unit that shards and workers take."""
+
+    number: int
+    start: int
+    batch: Batch
+    seed: int
+
+    def generator(self, purpose: str = "") -> torch.Generator:
+        """A CPU torch generator for this block; ``purpose`` keeps independent draws apart."""
+        import torch
+
+        return torch.Generator().manual_seed(derive_seed(self.seed, purpose))
+
+    def rng(self, purpose: str = "") -> np.random.Generator:
+        """The numpy twin of ``generator``."""
+        import numpy as np
+
+        return np.random.default_rng(derive_seed(self.seed, purpose))
+
+
+class Subject(NamedTuple):
+    """What is audited, opened once per worker."""
+
+    model: Model
+    data: Dataset
+    models: Mapping[str, Model] = {}
+    train_fn: Callable[..., Any] | None = None
+
+
+class Bench:
+    """One run's place of work. Checks see only this."""
+
+    def __init__(  # noqa: PLR0913  (each is one thing on the bench)
+        self,
+        subject: Subject,
+        *,
+        run: str,
+        plan_seed: int,
+        store: EvidenceStore,
+        cache: Path,
+        block: int = BLOCK,
+        keep_samples: int = 0,
+    ) -> None:
+        """run: the run's id; cache: a folder shared by the workers, for clean answers."""
+        self.model = subject.model
+        self.models = subject.models
+        self.data = subject.data
+        self.train_fn = subject.train_fn
+        self.run = run
+        self.seed = derive_seed(plan_seed, run)
+        self.block = block
+        self.keep_samples = keep_samples
+        self.cache = cache
+        self.answered: dict[str, AnswersRun] = {}
+        self._plan_seed = plan_seed
+        self._store = store
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The class names, by index."""
+        return self.model.classes
+
+    def rng(self, purpose: str = "") -> np.random.Generator:
+        """Randomness of the whole run, for what is not done block by block."""
+        import numpy as np
+
+        return np.random.default_rng(derive_seed(self.seed, purpose))
+
+    def blocks(self, split: str = "test", *, samples: int | None = None) -> Iterator[Block]:
+        """The split in blocks of ``self.block`` consecutive samples.
+
+        samples: at most so many, drawn by the plan's seed without replacement, in stored order.
+        """
+        chosen = self._chosen(split, samples)
+        start = 0
+        for number, batch in enumerate(regrouped(self.data.batches(split), self.block, chosen)):
+            yield Block(number, start, batch, derive_seed(self._plan_seed, self.run, number))
+            start += len(batch.y)
+
+    def answers(self, split: str = "test", *, samples: int | None = None) -> Answers:
+        """The clean answers on a split: computed once per model, data and split, then shared.
+
+        samples: the same subset as ``blocks`` hands out. Raises NonFinite on NaN logits.
+        """
+        whole = self._all_answers(split)
+        chosen = self._chosen(split, samples, n=len(whole.y))
+        if chosen is None:
+            return whole
+        return Answers(
+            id=whole.id[chosen], y=whole.y[chosen], predicted=whole.predicted[chosen],
+            logits=None if whole.logits is None else whole.logits[chosen],
+            score=None if whole.score is None else whole.score[chosen],
+            groups={name: column[chosen] for name, column in whole.groups.items()},
+        )  # fmt: skip
+
+    def keep(
+        self, name: str, content: bytes, *, media_type: str, caption: str = "", alt: str = ""
+    ) -> Artifact:
+        """Store a picture or a text as evidence; yield the artifact to show it in the report."""
+        return self._store.keep(name, content, media_type=media_type, caption=caption, alt=alt)
+
+    def keep_table(
+        self, name: str, columns: Mapping[str, np.ndarray], *, caption: str = ""
+    ) -> Artifact:
+        """Store per-sample outcomes; ``columns`` holds ``id`` and one row per sample."""
+        return self._store.keep_table(name, columns, caption=caption)
+
+    def _chosen(self, split: str, samples: int | None, *, n: int | None = None) -> Any:  # noqa: ANN401
+        """Sorted positions of a seeded subset, or None for everything."""
+        import numpy as np
+
+        n = self.data.size(split) if n is None and samples is not None else n
+        if samples is None or n is None or samples >= n:
+            return None
+        seed = derive_seed(self._plan_seed, "subset", split, samples)
+        return np.sort(np.random.default_rng(seed).choice(n, size=samples, replace=False))
+
+    def _all_answers(self, split: str) -> Answers:
+        import numpy as np
+
+        key = digest(
+            canonical([self.model.card.fingerprint, self.data.card.fingerprint, split, "float32"])
+        )
+        table, note = self.cache / f"{key}.npz", self.cache / f"{key}.json"
+        with only_one(self.cache / f"{key}.lock"):
+            if not note.exists():
+                before = self.model.passes.cost
+                write_whole(table, table_bytes(_ask(self.model, self.data, split)))
+                cost = self.model.passes.since(before)
+                # Clean answers are a run of their own: hand their passes back.
+                self.model.passes.forward -= cost.forward
+                self.model.passes.backward -= cost.backward
+                write_whole(note, canonical(cost))
+        content = table.read_bytes()
+        with np.load(table, allow_pickle=False) as stored:
+            columns = {name: stored[name] for name in stored.files}
+        self.answered[split] = AnswersRun(
+            split=split,
+            n=len(columns["y"]),
+            cost=msgspec.json.decode(note.read_bytes(), type=Cost),
+            artifact=self._store.keep(
+                f"answers.{split}", content, media_type="application/vnd.numpy.npz",
+                caption=f"Clean answers on the {split} split, one row per sample.",
+            ),
+        )  # fmt: skip
+        groups = {
+            name.removeprefix("group_"): column
+            for name, column in columns.items()
+            if name.startswith("group_")
+        }
+        return Answers(
+            columns["id"], columns["y"], columns["predicted"],
+            columns.get("logits"), columns.get("score"), groups,
+        )  # fmt: skip
+
+
+def _ask(model: Model, data: Dataset, split: str) -> dict[str, np.ndarray]:
+    """Ask the model about every sample of a split; one column per kind of answer."""
+    import numpy as np
+
+    pieces: dict[str, list[np.ndarray]] = {}
+
+    def add(name: str, column: object) -> None:
+        pieces.setdefault(name, []).append(np.asarray(column))
+
+    for batch in data.batches(split):
+        decisions = model.decide(batch)
+        add("id", np.asarray(batch.id, dtype=str))
+        add("y", np.asarray(batch.y, dtype=np.int64))
+        add("predicted", np.asarray(decisions.predicted, dtype=np.int64))
+        for name, values in (("logits", decisions.logits), ("score", decisions.score)):
+            if values is not None:
+                if not np.isfinite(values).all():
+                    message = f"{model.card.name} gives {name} that are not finite on {split}"
+                    raise NonFinite(message)
+                add(name, np.asarray(values, dtype=np.float32))
+        for name, group in batch.groups.items():
+            add(f"group_{name}", np.asarray(group, dtype=str))
+    return {name: np.concatenate(column) for name, column in pieces.items()}
+
+
+def regrouped(batches: Iterator[Batch], size: int, chosen: Any = None) -> Iterator[Batch]:  # noqa: ANN401
+    """The same samples in batches of exactly ``size`` (the last may be shorter).
+
+    chosen: sorted positions to keep, or None for all.
+    """
+    import numpy as np
+
+    held: Batch | None = None
+    seen = 0
+    for batch in batches:
+        n = len(batch.y)
+        kept = batch
+        if chosen is not None:
+            inside = chosen[np.searchsorted(chosen, seen) : np.searchsorted(chosen, seen + n)] - seen
+            kept = rows(batch, inside)
+        seen += n
+        held = kept if held is None else joined(held, kept)
+        while len(held.y) >= size:
+            yield rows(held, slice(0, size))
+            held = rows(held, slice(size, None))
+    if held is not None and len(held.y):
+        yield held
+
+
+def rows(batch: Batch, which: Any) -> Batch:  # noqa: ANN401  (slice, positions or mask)
+    """Some rows of a batch, every field alike."""
+    return Batch(
+        batch.x[which], batch.y[which], batch.id[which],
+        {name: column[which] for name, column in batch.groups.items()},
+        {name: column[which] for name, column in batch.columns.items()},
+        None if batch.mask is None else batch.mask[which],
+    )  # fmt: skip
+
+
+def joined(first: Batch, second: Batch) -> Batch:
+    """Two batches of one split, one after the other."""
+    import numpy as np
+
+    def both(a: Any, b: Any) -> np.ndarray:  # noqa: ANN401
+        return np.concatenate([np.asarray(a), np.asarray(b)])
+
+    return Batch(
+        both(first.x, second.x), both(first.y, second.y), both(first.id, second.id),
+        {name: both(column, second.groups[name]) for name, column in first.groups.items()},
+        {name: both(column, second.columns[name]) for name, column in first.columns.items()},
+        None if first.mask is None else both(first.mask, second.mask),
+    )  # fmt: skip
+
+
+@contextmanager
+def only_one(path: Path) -> Iterator[None]:
+    """Hold a lock that the system releases if this process dies, however it dies."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

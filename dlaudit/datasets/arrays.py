@@ -1,0 +1,186 @@
+"""A data set that lies in memory as arrays: what most loaders end in.
+
+Knows numpy; never files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from dlaudit.audit.evidence import digest, fingerprint, table_bytes
+from dlaudit.audit.parts import Batch, Dataset
+from dlaudit.audit.record import Card
+from dlaudit.errors import LoadError
+
+BATCH = 1024
+UNKNOWN = "unknown"
+
+
+class ArrayDataset(Dataset):
+    """One split, ``test``, held as arrays.
+
+    x: (n, *input); y: (n,) integers 0..C-1; id: (n,) str; groups: attribute -> (n,) str.
+    """
+
+    def __init__(  # noqa: PLR0913  (each is a column of the data set)
+        self,
+        x: np.ndarray,
+        y: np.ndarray,
+        *,
+        name: str = "arrays",
+        classes: tuple[str, ...] = (),
+        id: np.ndarray | None = None,  # noqa: A002  (the contract's word)
+        groups: Mapping[str, np.ndarray] | None = None,
+        columns: Mapping[str, np.ndarray] | None = None,
+        mask: np.ndarray | None = None,
+        kind: str | None = None,
+        fingerprint: str = "",
+        facts: dict[str, Any] | None = None,
+    ) -> None:
+        """kind: ``images``, ``tabular``, ``tokens`` or ``audio``; guessed from x if None.
+
+        Raises LoadError if lengths differ, labels are not 0..C-1, or ids repeat.
+        """
+        n = len(x)
+        self._x, self._y = x, checked_labels(y, n, name)
+        self._id = np.arange(n).astype(str) if id is None else np.asarray(id).astype(str)
+        self._groups = {key: np.asarray(column).astype(str) for key, column in (groups or {}).items()}
+        self._columns = dict(columns or {})
+        self._mask = mask
+        lengths = {"id": self._id, **self._groups, **self._columns}
+        if mask is not None:
+            lengths["mask"] = mask
+        for key, column in lengths.items():
+            if len(column) != n:
+                message = f"{name}: field {key!r}: expected {n} rows as in x, got {len(column)}"
+                raise LoadError(message)
+        unique, counts = np.unique(self._id, return_counts=True)
+        if len(unique) < n:
+            twice = unique[counts > 1][0]
+            message = f"{name}: field 'id': expected one row per id, got {counts.max()} rows of {twice!r}"
+            raise LoadError(message)
+        found = int(self._y.max()) + 1 if n else 0
+        self.classes = tuple(classes) or tuple(str(i) for i in range(found))
+        if found > len(self.classes):
+            message = (
+                f"{name}: field 'y': expected labels below {len(self.classes)} "
+                f"(the number of classes), got {found - 1}"
+            )
+            raise LoadError(message)
+        self.kind = kind or guessed_kind(x)
+        words = {"labels", self.kind}
+        words |= {"groups"} if self._groups else set()
+        words |= {"mask"} if mask is not None else set()
+        self.offers = frozenset(words)
+        counts_by_class = np.bincount(self._y, minlength=len(self.classes))
+        described = {
+            "n": n,
+            "shape": list(x.shape[1:]),
+            "dtype": str(x.dtype),
+            "kind": self.kind,
+            "classes": list(self.classes),
+            "class_counts": [int(count) for count in counts_by_class],
+            "groups": {
+                key: {str(v): int(c) for v, c in zip(*np.unique(column, return_counts=True), strict=True)}
+                for key, column in self._groups.items()
+            },
+            **(facts or {}),
+        }
+        self.card = Card(
+            name=name, fingerprint=fingerprint or self._content_digest(), facts=described
+        )
+
+    def batches(self, split: str = "test") -> Iterator[Batch]:
+        """See ``Dataset.batches``; the only split is ``test``."""
+        if split != "test":
+            message = f"{self.card.name} holds no split {split!r}"
+            raise LoadError(message)
+        for start in range(0, len(self._y), BATCH):
+            part = slice(start, start + BATCH)
+            yield Batch(
+                self._x[part], self._y[part], self._id[part],
+                {key: column[part] for key, column in self._groups.items()},
+                {key: column[part] for key, column in self._columns.items()},
+                None if self._mask is None else self._mask[part],
+            )  # fmt: skip
+
+    def size(self, split: str = "test") -> int:
+        """See ``Dataset.size``."""
+        del split
+        return len(self._y)
+
+    def _content_digest(self) -> str:
+        arrays = {"x": self._x, "y": self._y, "id": self._id, **self._groups}
+        return fingerprint((key, digest(table_bytes({key: value}))) for key, value in arrays.items())
+
+
+def checked_labels(y: np.ndarray, n: int, name: str) -> np.ndarray:
+    """Labels as (n,) int64. Raises LoadError naming what is wrong with them."""
+    y = np.asarray(y)
+    if y.ndim == 2 and y.shape[1] == 1:  # noqa: PLR2004
+        y = y[:, 0]
+    if y.shape != (n,):
+        message = f"{name}: field 'y': expected shape ({n},), one label per row of x, got {y.shape}"
+        raise LoadError(message)
+    if n == 0:
+        message = f"{name}: expected at least one row, got none"
+        raise LoadError(message)
+    whole = y.astype(np.int64) if y.dtype.kind in "iub" or _whole(y) else None
+    if whole is None or whole.min() < 0:
+        got = y[:3].tolist() if whole is None else int(whole.min())
+        message = f"{name}: field 'y': expected class indices 0, 1, …, got {got}"
+        raise LoadError(message)
+    return whole
+
+
+def _whole(y: np.ndarray) -> bool:
+    return y.dtype.kind == "f" and bool(np.isfinite(y).all()) and bool((y == np.round(y)).all())
+
+
+def guessed_kind(x: np.ndarray) -> str:
+    """``images`` for (n, C, H, W) or (n, H, W), ``tokens`` for integer sequences, else ``tabular``."""
+    if x.ndim >= 3:  # noqa: PLR2004
+        return "images"
+    return "tokens" if x.dtype.kind in "iu" and x.ndim == 2 else "tabular"  # noqa: PLR2004
+
+
+class Splits(Dataset):
+    """Several data sets as the named splits of one; the first, ``test``, gives its description."""
+
+    def __init__(self, parts: Mapping[str, Dataset]) -> None:
+        """parts: split name -> a data set; must hold ``test``. Class lists must agree.
+
+        A part that itself holds a split of that name gives that one, otherwise its ``test``.
+        """
+        first = parts["test"]
+        self._parts = dict(parts)
+        self.classes = max((part.classes for part in parts.values()), key=len)
+        for split, part in parts.items():
+            if part.classes != self.classes[: len(part.classes)]:
+                message = (
+                    f"data.{split}: expected the classes {list(self.classes)}, got {list(part.classes)}"
+                )
+                raise LoadError(message)
+        self.offers = first.offers | (frozenset(parts) - {"test"})
+        cards = {split: part.card for split, part in parts.items()}
+        self.card = Card(
+            name=first.card.name,
+            fingerprint=fingerprint((split, card.fingerprint) for split, card in cards.items()),
+            facts=first.card.facts,
+            splits=cards,
+        )
+
+    def batches(self, split: str = "test") -> Iterator[Batch]:
+        """See ``Dataset.batches``."""
+        if split in self._parts:
+            part = self._parts[split]
+            return part.batches(split if split in part.offers else "test")
+        return self._parts["test"].batches(split)
+
+    def size(self, split: str = "test") -> int:
+        """See ``Dataset.size``."""
+        part = self._parts.get(split, self._parts["test"])
+        return part.size(split if split in part.offers else "test")

@@ -1,0 +1,251 @@
+"""The adapter between a torch module and the checks: batching, memory, passes, output forms.
+
+Knows torch; never what the answers are used for. Checks never see a device.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from dlaudit.audit.parts import Model, Passes
+from dlaudit.audit.record import Card
+from dlaudit.errors import LoadError, NonFinite
+
+BATCH = 512
+TOLERANCE = 1e-4
+
+
+class LogitsModule(nn.Module):
+    """The wrapped net with one form of output: (B, C) finite logits, every pass counted.
+
+    ``net`` is the module as given, so that its layers keep their names. Whoever calls this module,
+    foolbox and captum too, is counted.
+    """
+
+    def __init__(self, net: nn.Module, passes: Passes) -> None:
+        """net: any module whose output ``logits_of`` understands."""
+        super().__init__()
+        self.net = net
+        self.passes = passes
+        self.output = "logits"
+        self.accept_nonfinite = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (B, *input) -> (B, C). Raises NonFinite."""
+        logits = as_logits(logits_of(self.net(x)), self.output)
+        n = len(logits)
+        self.passes.forward += n
+        if not self.accept_nonfinite and not torch.isfinite(logits).all():
+            message = f"the model gave NaN or infinite logits on a batch of {n}"
+            raise NonFinite(message)
+        if logits.requires_grad:
+            logits.register_hook(self._count_backward)
+        return logits
+
+    def _count_backward(self, gradient: Tensor) -> None:
+        self.passes.backward += len(gradient)
+
+
+def logits_of(output: Any) -> Tensor:  # noqa: ANN401  (whatever a user's net returns)
+    """The tensor inside a net's output: itself, a tuple's first, or ``logits`` of a dict or object.
+
+    Raises LoadError for anything else.
+    """
+    if isinstance(output, Tensor):
+        return output
+    if isinstance(output, dict) and "logits" in output:
+        return logits_of(output["logits"])
+    if isinstance(getattr(output, "logits", None), Tensor):
+        return logits_of(output.logits)
+    if isinstance(output, tuple | list) and output:
+        return logits_of(output[0])
+    message = (
+        f"the model's output: expected a tensor, a tuple whose first entry is one, or a dict or "
+        f"object with 'logits', got {type(output).__name__}"
+    )
+    raise LoadError(message)
+
+
+def as_logits(output: Tensor, form: str) -> Tensor:
+    """(B, C) logits from an output of a known form.
+
+    A single binary logit z becomes (0, z); probabilities become their logarithms, which leave the
+    decision and the cross-entropy unchanged.
+    """
+    if output.ndim == 1:
+        output = output.unsqueeze(1)
+    if form in {"probability", "probabilities"}:
+        if output.shape[1] == 1:
+            output = torch.cat([1 - output, output], dim=1)
+        return output.clamp_min(torch.finfo(output.dtype).tiny).log()
+    if output.shape[1] == 1:
+        return torch.cat([torch.zeros_like(output), output], dim=1)
+    return output
+
+
+def output_form(output: Tensor) -> str:
+    """``logits``, ``logit``, ``probabilities`` or ``probability``, read off some outputs.
+
+    Rows that lie in [0, 1] and sum to 1 are probabilities; so is a single output that never leaves
+    [0, 1] and is not constant zero.
+    """
+    if output.ndim == 1 or output.shape[1] == 1:
+        inside = bool(((output >= 0) & (output <= 1)).all()) and bool((output != 0).any())
+        return "probability" if inside else "logit"
+    sums = (output.sum(dim=1) - 1).abs()
+    if output.min() >= -TOLERANCE and bool((sums < TOLERANCE).all()):
+        return "probabilities"
+    return "logits"
+
+
+class TorchModel(Model):
+    """Any ``nn.Module`` as a ``Model``. Parameters are frozen and the mode is eval until closed."""
+
+    def __init__(  # noqa: PLR0913  (each describes the model)
+        self,
+        net: nn.Module,
+        *,
+        name: str | None = None,
+        bounds: tuple[Any, Any] | None = None,
+        classes: tuple[str, ...] = (),
+        fingerprint: str = "",
+        facts: dict[str, Any] | None = None,
+        device: str | None = None,
+        batch: int = BATCH,
+    ) -> None:
+        """fingerprint: of the files; computed from the parameters if empty. bounds: of the inputs."""
+        self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        self._was_training = {id(part): part.training for part in net.modules()}
+        self._was_trainable = [(p, p.requires_grad) for p in net.parameters()]
+        for parameter in net.parameters():
+            parameter.requires_grad_(requires_grad=False)
+        self._module = LogitsModule(net.to(self.device), self.passes).eval()
+        self.bounds = bounds
+        self.classes = classes
+        self.offers = frozenset({"decisions", "logits", "gradients", "module"})
+        self.batch = batch
+        described = {
+            "kind": type(net).__name__,
+            "parameters": sum(p.numel() for p in net.parameters()),
+            **(facts or {}),
+        }
+        self.card = Card(
+            name=name or type(net).__name__,
+            fingerprint=fingerprint or parameters_digest(net),
+            facts=described,
+        )
+
+    @property
+    def module(self) -> LogitsModule:
+        """(B, *input) -> (B, C) logits, counted; ``module.net`` is the module as given."""
+        return self._module
+
+    def tensor(self, x: Any) -> Tensor:  # noqa: ANN401  (array or tensor)
+        """An array or tensor on the model's device, dtype unchanged."""
+        return torch.as_tensor(x).to(self.device)
+
+    def logits(self, x: Any) -> Tensor:  # noqa: ANN401
+        """See ``Model.logits``."""
+        with torch.no_grad():
+            return self._in_pieces(lambda part: (self._module(part),), self.tensor(x))[0]
+
+    def loss_gradient(self, x: Any, y: Any, loss: Any = "cross_entropy") -> Tensor:  # noqa: ANN401
+        """See ``Model.loss_gradient``."""
+        return self.logits_and_gradient(x, y, loss)[1]
+
+    def logits_and_gradient(self, x: Any, y: Any, loss: Any = "cross_entropy") -> tuple[Tensor, Tensor]:  # noqa: ANN401
+        """The logits (B, C) and d loss / dx (like x) out of one forward and one backward pass.
+
+        loss: ``"cross_entropy"`` or (logits (B, C), y (B,)) -> (B,). Only the inputs' gradient is
+        computed: the parameters are frozen.
+        """
+        objective = _cross_entropy if loss == "cross_entropy" else loss
+
+        def piece(part: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
+            part = part.detach().requires_grad_()
+            with torch.enable_grad():
+                logits = self._module(part)
+                (gradient,) = torch.autograd.grad(objective(logits, label).sum(), part)
+            return logits.detach(), gradient
+
+        return self._in_pieces(piece, self.tensor(x), self.tensor(y))
+
+    def _in_pieces(
+        self, function: Callable[..., tuple[Tensor, ...]], *tensors: Tensor
+    ) -> tuple[Tensor, ...]:
+        """Apply a function to slices of the batch and join; halve the slices if memory runs out."""
+        n, start = len(tensors[0]), 0
+        results: list[tuple[Tensor, ...]] = []
+        while start < n or not results:
+            stop = min(start + self.batch, n)
+            try:
+                results.append(function(*(tensor[start:stop] for tensor in tensors)))
+            except (MemoryError, RuntimeError) as error:
+                if not _out_of_memory(error) or self.batch == 1:
+                    raise
+                self.batch = max(1, min(self.batch, n) // 2)
+                if torch.cuda.is_available():
+                    torch.cuda.empty_cache()
+            else:
+                start = stop
+        if len(results) == 1:
+            return results[0]
+        return tuple(torch.cat(parts) for parts in zip(*results, strict=True))
+
+    def recognise(self, x: Any) -> str:  # noqa: ANN401
+        """Look at some outputs once and fix their form; called when model and data are opened."""
+        with torch.no_grad():
+            output = logits_of(self._module.net(self.tensor(x)))
+        if output.ndim not in {1, 2}:
+            message = (
+                f"{self.card.name}: expected output of shape (B, C) or (B,), got "
+                f"{tuple(output.shape)} for inputs of shape {tuple(x.shape)}"
+            )
+            raise LoadError(message)
+        self._module.output = output_form(output.float())
+        return self._module.output
+
+    @contextlib.contextmanager
+    def accepting_nonfinite(self, *, accept: bool) -> Iterator[None]:
+        """Let NaN logits through while a check runs that looks for them."""
+        self._module.accept_nonfinite = accept
+        try:
+            yield
+        finally:
+            self._module.accept_nonfinite = False
+
+    def close(self) -> None:
+        """Give a live module back as it was: training modes and trainable parameters."""
+        for part in self._module.net.modules():
+            part.training = self._was_training[id(part)]
+        for parameter, trainable in self._was_trainable:
+            parameter.requires_grad_(trainable)
+
+
+def _cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
+    return cross_entropy(logits, y, reduction="none")
+
+
+def _out_of_memory(error: Exception) -> bool:
+    return isinstance(error, MemoryError | torch.cuda.OutOfMemoryError) or (
+        "can't allocate memory" in str(error)
+    )
+
+
+def parameters_digest(net: nn.Module) -> str:
+    """A fingerprint for a live module: its class and every tensor of its state."""
+    from dlaudit.audit.evidence import digest, fingerprint
+
+    state = sorted(net.state_dict().items())
+    parts = [("class", digest(type(net).__qualname__.encode()))]
+    for name, value in state:
+        if isinstance(value, Tensor):
+            flat = value.detach().cpu().contiguous()
+            parts.append((name, digest(flat.flatten().view(torch.uint8).numpy().tobytes())))
+    return fingerprint(parts)
