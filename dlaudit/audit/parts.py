@@ -122,6 +122,10 @@ class Model(ABC):
         message = f"{self.card.name} gives no gradients"
         raise NotOffered(message)
 
+    def logits_and_gradient(self, x: Any, y: Any, loss: Any = "cross_entropy") -> tuple[Tensor, Tensor]:
+        """``logits`` and ``loss_gradient`` together; torch models need one forward pass for both."""
+        return self.logits(x), self.loss_gradient(x, y, loss)
+
     def decide(self, batch: Batch) -> Decisions:
         """The model's decisions on a batch of the data set. Ties go to the lower class index."""
         logits = self.logits(batch.x).float().cpu().numpy()
