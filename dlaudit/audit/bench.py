@@ -17,7 +17,7 @@ import msgspec
 from dlaudit.audit.evidence import EvidenceStore, digest, table_bytes, write_whole
 from dlaudit.audit.parts import Batch, Dataset, Model
 from dlaudit.audit.record import AnswersRun, Artifact, Cost, canonical
-from dlaudit.errors import NonFinite
+from dlaudit.errors import AuditError, NonFinite
 
 if TYPE_CHECKING:
     import numpy as np
@@ -221,8 +221,11 @@ def _ask(model: Model, data: Dataset, split: str) -> dict[str, np.ndarray]:
     for batch in data.batches(split):
         decisions = model.decide(batch)
         add("id", np.asarray(batch.id, dtype=str))
-        add("y", np.asarray(batch.y, dtype=np.int64))
-        add("predicted", np.asarray(decisions.predicted, dtype=np.int64))
+        add("y", class_indices(batch.y, what=f"{data.card.name}: labels of {split}"))
+        add(
+            "predicted",
+            class_indices(decisions.predicted, what=f"{model.card.name}: decisions on {split}"),
+        )
         for name, values in (("logits", decisions.logits), ("score", decisions.score)):
             if values is not None:
                 if not np.isfinite(values).all():
@@ -232,6 +235,32 @@ def _ask(model: Model, data: Dataset, split: str) -> dict[str, np.ndarray]:
         for name, group in batch.groups.items():
             add(f"group_{name}", np.asarray(group, dtype=str))
     return {name: np.concatenate(column) for name, column in pieces.items()}
+
+
+def class_indices(column: Any, *, what: str, classes: int | None = None) -> np.ndarray:
+    """A column of labels or decisions as (n,) int64: never rounded, never guessed.
+
+    what: whose column it is, for the message; classes: how many there are, None if unknown. Raises
+    NonFinite for missing values, AuditError for scores, text and numbers outside 0..classes-1.
+    """
+    import numpy as np
+
+    values = np.asarray(column)
+    if values.dtype == object:  # columns of tables: numpy finds the type of what is inside
+        values = np.asarray(values.tolist())
+    if values.dtype == object or (values.dtype.kind == "f" and not np.isfinite(values).all()):
+        message = f"{what}: expected a class for every sample, got missing or infinite values"
+        raise NonFinite(message)
+    numbers = values if values.dtype.kind in "iubf" else np.full(values.shape, -1)
+    most = 2**53 if classes is None else classes - 1
+    wrong = (numbers < 0) | (numbers > most) | (numbers != np.floor(numbers))
+    if wrong.any():
+        message = (
+            f"{what}: expected class indices 0, 1, {'…' if classes is None else f'… {most}'}, got "
+            f"{values[wrong].tolist()[0]!r} (scores need a threshold, names a list of classes)"
+        )
+        raise AuditError(message)
+    return numbers.astype(np.int64)
 
 
 def regrouped(batches: Iterator[Batch], size: int, chosen: Any = None) -> Iterator[Batch]:  # noqa: ANN401

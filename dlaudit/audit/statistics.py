@@ -2,11 +2,14 @@
 
 Knows no model and no rule. scipy where it has the method, the paper's equation where it has not;
 every function is checked against a hand-computed case, statsmodels and simulation in the tests.
+Coverage at nominal 95 % is measured in docs/coverage.md: only ``clopper_pearson``
+guarantees its level everywhere, the others hold it on average and say where they do not.
 """
 
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -19,7 +22,7 @@ LEVEL = 0.95
 
 
 def normal_quantile(level: float) -> float:
-    """z of a two-sided interval at ``level``: 1.96 at 0.95."""
+    """The z of a two-sided interval at ``level``: 1.96 at 0.95."""
     from scipy.special import ndtri
 
     return float(ndtri((1 + level) / 2))
@@ -35,16 +38,17 @@ def _counts(successes: int, n: int) -> None:
 def wilson(successes: int, n: int, level: float = LEVEL) -> Interval:
     """Score interval of a proportion (Wilson 1927). Never of zero width, also at 0 % and 100 %.
 
-    Raises ValueError unless 0 <= successes <= n and n > 0.
+    Holds its level on average over p; within a few expected successes or failures of 0 % and 100 %
+    the coverage of a 95 % interval can fall to 84 %, at any n. Raises ValueError unless
+    0 <= successes <= n and n > 0.
     """
     _counts(successes, n)
     z = normal_quantile(level)
     p, zz = successes / n, z * z / n
     centre = (p + zz / 2) / (1 + zz)
     half = z * math.sqrt(p * (1 - p) / n + zz / (4 * n)) / (1 + zz)
-    # At the ends the formula gives 0 and 1 exactly; rounding must not move the end past p.
-    low = 0.0 if successes == 0 else max(0.0, centre - half)
-    high = 1.0 if successes == n else min(1.0, centre + half)
+    # At 0 % and 100 % the formula gives p itself as one end: rounding must not move it past p.
+    low, high = max(0.0, min(p, centre - half)), min(1.0, max(p, centre + half))
     return Interval(low=low, high=high, level=level, method="wilson")
 
 
@@ -59,9 +63,7 @@ def clopper_pearson(successes: int, n: int, level: float = LEVEL) -> Interval:
     return Interval(low=low, high=high, level=level, method="clopper-pearson")
 
 
-def newcombe(
-    successes1: int, n1: int, successes2: int, n2: int, level: float = LEVEL
-) -> Interval:
+def newcombe(successes1: int, n1: int, successes2: int, n2: int, level: float = LEVEL) -> Interval:
     """Interval of p1 - p2 for independent samples (Newcombe 1998, method 10: Wilson bounds)."""
     one, two = wilson(successes1, n1, level), wilson(successes2, n2, level)
     p1, p2 = successes1 / n1, successes2 / n2
@@ -76,14 +78,18 @@ def katz(
 ) -> Interval | None:
     """Interval of the ratio p1 / p2 (Katz 1978, log scale). None where a count is zero.
 
-    With a zero count the logarithm does not exist; the caller says ``Undefined``.
+    With a zero count the logarithm does not exist; the caller says ``Undefined``. At 100 % the
+    paper's variance is zero, as if one success out of one were certainty: there the variance is
+    that of half a success less, so that the interval always has a width. Below some five expected
+    successes a side the ratios that exist are a biased selection and coverage can fall to 72 %.
     """
     _counts(successes1, n1)
     _counts(successes2, n2)
     if successes1 == 0 or successes2 == 0:
         return None
     ratio = (successes1 / n1) / (successes2 / n2)
-    spread = math.sqrt(1 / successes1 - 1 / n1 + 1 / successes2 - 1 / n2)
+    seen1, seen2 = min(successes1, n1 - 0.5), min(successes2, n2 - 0.5)
+    spread = math.sqrt(1 / seen1 - 1 / n1 + 1 / seen2 - 1 / n2)
     factor = math.exp(normal_quantile(level) * spread)
     return Interval(low=ratio / factor, high=ratio * factor, level=level, method="katz")
 
@@ -124,17 +130,29 @@ def mcnemar(only_first: int, only_second: int, n: int, level: float = LEVEL) -> 
 
 
 def mean_interval(values: np.ndarray, level: float = LEVEL) -> Interval | None:
-    """Student's t interval of a mean. None below two values: one value has no spread."""
+    """Student's t interval of a mean. None where no spread was seen: one value, or all equal.
+
+    Made for numbers without an end of their scale, such as a loss; a 0/1 outcome is a proportion.
+    Of skewed values (losses) a 95 % interval holds the truth in 90 of 100 cases at n = 10, in 94 at
+    n = 100.
+    """
     import numpy as np
     from scipy.special import stdtrit
 
     n = len(values)
-    if n < 2:  # noqa: PLR2004
+    if n < 2 or _all_equal(values):
         return None
     centre = float(np.mean(values))
     error = float(np.std(values, ddof=1)) / math.sqrt(n)
     half = float(stdtrit(n - 1, (1 + level) / 2)) * error
     return Interval(low=centre - half, high=centre + half, level=level, method="student-t")
+
+
+def _all_equal(values: np.ndarray) -> bool:
+    """Whether a sample shows no spread; its computed variance need not be zero, for rounding."""
+    import numpy as np
+
+    return bool(np.ptp(values) == 0)
 
 
 def welch(first: np.ndarray, second: np.ndarray, level: float = LEVEL) -> Interval | None:
@@ -145,11 +163,9 @@ def welch(first: np.ndarray, second: np.ndarray, level: float = LEVEL) -> Interv
     import numpy as np
     from scipy.special import stdtrit
 
-    if min(len(first), len(second)) < 2:  # noqa: PLR2004
+    if min(len(first), len(second)) < 2 or (_all_equal(first) and _all_equal(second)):
         return None
     a, b = (float(np.var(side, ddof=1)) / len(side) for side in (first, second))
-    if a + b == 0:
-        return None
     freedom = (a + b) ** 2 / (a**2 / (len(first) - 1) + b**2 / (len(second) - 1))
     half = float(stdtrit(freedom, (1 + level) / 2)) * math.sqrt(a + b)
     difference = float(np.mean(first) - np.mean(second))
@@ -166,18 +182,26 @@ def bootstrap(
 ) -> Interval | None:
     """BCa interval (Efron 1987) of ``statistic(*columns)``; rows are resampled together.
 
-    statistic: takes the columns and ``axis``, returns one number per resample. None where BCa does
-    not exist (every resample equal, or fewer than two rows).
+    statistic: takes the columns and ``axis``, returns one number per resample. The percentiles are
+    set apart as Student's t and the factor n / (n - 1) of the variance ask (Hesterberg 2015, the
+    expanded interval), without which small samples miss the level. None where BCa does not exist:
+    every resample equal, or fewer than three rows.
     """
     import numpy as np
+    from scipy.special import ndtr, stdtrit
+    from scipy.stats import DegenerateDataWarning
     from scipy.stats import bootstrap as scipy_bootstrap
 
-    if len(columns[0]) < 2:  # noqa: PLR2004
+    n = len(columns[0])
+    if n < 3:
         return None
-    with np.errstate(all="ignore"):
+    quantile = float(stdtrit(n - 1, (1 + level) / 2)) * math.sqrt(n / (n - 1))
+    expanded = 1 - 2 * float(ndtr(-quantile))
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", DegenerateDataWarning)  # said below, by None
         result = scipy_bootstrap(
             tuple(columns), statistic, paired=len(columns) > 1, vectorized=True, batch=100,
-            n_resamples=resamples, confidence_level=level, method="BCa", rng=rng,
+            n_resamples=resamples, confidence_level=expanded, method="BCa", rng=rng,
         )  # fmt: skip
     low, high = float(result.confidence_interval.low), float(result.confidence_interval.high)
     if not (math.isfinite(low) and math.isfinite(high)):
@@ -188,7 +212,7 @@ def bootstrap(
 def permutation_spread(
     outcome: np.ndarray, group: np.ndarray, rng: np.random.Generator, *, resamples: int = 2000
 ) -> float:
-    """p of the largest difference between group means, were the groups drawn at random.
+    """The p of the largest difference between group means, were the groups drawn at random.
 
     outcome: (n,) numbers; group: (n,) any labels. (1 + hits) / (1 + resamples): never 0.
     """
@@ -202,7 +226,7 @@ def permutation_spread(
         return float(means.max() - means.min())
 
     # A permuted table can tie with the observed one up to rounding: count it as a hit.
-    observed = spread(codes) - 1e-12
+    observed = spread(codes) - 1e-12 * float(np.abs(outcome).max())
     hits = sum(spread(rng.permutation(codes)) >= observed for _ in range(resamples))
     return (1 + hits) / (1 + resamples)
 
@@ -221,7 +245,7 @@ def benjamini_hochberg(p_values: Sequence[float]) -> list[float]:
     """Adjusted p-values that hold the false-discovery rate (Benjamini & Hochberg 1995)."""
     from scipy.stats import false_discovery_control
 
-    return [float(p) for p in false_discovery_control(p_values)] if p_values else []
+    return [float(p) for p in false_discovery_control(p_values)] if len(p_values) else []
 
 
 class Decidable(NamedTuple):
@@ -234,8 +258,8 @@ class Decidable(NamedTuple):
 def decidable(threshold: float, n: int, *, at_least: bool, level: float = LEVEL) -> Decidable:
     """Which measured proportions pass and fail a rule at this n: the smallest effect it can decide.
 
-    For ``at_least`` rules: passes at or above ``passes_from``, fails at or below ``fails_from``; for
-    ``at_most`` rules the reverse.
+    For ``at_least`` rules: passes at or above ``passes_from``, fails at or below ``fails_from``;
+    for ``at_most`` rules the reverse.
     """
 
     def first(start: int, stop: int, decides: Callable[[Interval], bool]) -> float | None:

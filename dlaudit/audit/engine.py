@@ -1,0 +1,176 @@
+"""The audit from plan to record: jobs, journal, verdicts, findings.
+
+Knows the order of things; no suite by name, no process and no report's form.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable
+from datetime import UTC, date, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+import dlaudit
+from dlaudit.audit.executor import AnyExecutor, Limits, lost
+from dlaudit.audit.findings import Declaration, find
+from dlaudit.audit.judge import dated, judge_all
+from dlaudit.audit.perform import Job, Opened
+from dlaudit.audit.plan import Plan, RunSpec, Source
+from dlaudit.audit.record import AuditRecord, CheckRun, Requirement
+from dlaudit.audit.registry import Registry
+from dlaudit.audit.run_folder import Journal, RunFolder, Seal
+
+PACKAGES = (
+    "torch", "numpy", "scipy", "pandas", "scikit-learn", "foolbox", "captum", "fairlearn",
+    "onnxruntime", "skops", "safetensors", "msgspec", "jinja2", "matplotlib",
+)  # fmt: skip
+
+
+class Events(msgspec.Struct, frozen=True, kw_only=True):
+    """Who is told how far the audit is. All of it is talk, none of it is the result."""
+
+    opened: Callable[[Opened], None] = lambda opened: None
+    resumed: Callable[[int], None] = lambda count: None
+    started: Callable[[Job], None] = lambda job: None
+    finished: Callable[[CheckRun], None] = lambda run: None
+
+
+def audit(
+    source: Source,
+    executor: AnyExecutor,
+    out: Path | Callable[[str], Path],
+    *,
+    resume: bool = False,
+    events: Events | None = None,
+) -> tuple[AuditRecord, RunFolder]:
+    """Run the plan and write its record. Raises PlanError before anything was written.
+
+    out: the run's folder, or a function that gives it for the plan's name.
+    """
+    events = events or Events()
+    if isinstance(out, Path):
+        RunFolder(out).check(resume=resume)
+    opened = executor.prepare(source)
+    folder = RunFolder(out if isinstance(out, Path) else out(opened.plan.name))
+    folder.check(resume=resume)
+    events.opened(opened)
+    seal = Seal(plan_sha256=opened.plan.sha256, started=now(), tool=dlaudit.__version__)
+    with folder.claim(seal, resume=resume) as journal:
+        if resume:
+            events.resumed(len(journal.done))
+        measure(opened.plan, executor, folder, journal, events)
+        requirements = catalogue(opened.plan, Registry())
+        record = concluded(opened, journal, executor, requirements)
+        folder.finish(record)
+    return record, folder
+
+
+def measure(
+    plan: Plan, executor: AnyExecutor, folder: RunFolder, journal: Journal, events: Events
+) -> None:
+    """Perform every job that the journal does not hold yet, and write each down as it ends."""
+    todo = [job_of(plan, spec, folder) for spec in plan.runs if spec.id not in journal.done]
+    for job in todo:
+        if (failure := job.run.broken) is not None:
+            # A part that cannot be imported stands in the record like one that crashed.
+            journal.add(lost(job, failure.error, failure.message))
+            events.finished(journal.done[job.run.id].run)
+    for done in executor.map([job for job in todo if job.run.broken is None], events.started):
+        journal.add(done)
+        events.finished(done.run)
+
+
+def job_of(plan: Plan, spec: RunSpec, folder: RunFolder) -> Job:
+    """One run of the plan as a job."""
+    return Job(
+        run=spec, plan_seed=plan.seed, block=plan.block, keep_samples=plan.keep_samples,
+        folder=str(folder.path.resolve()),
+    )  # fmt: skip
+
+
+def concluded(
+    opened: Opened,
+    journal: Journal,
+    executor: AnyExecutor,
+    requirements: tuple[Requirement, ...],
+) -> AuditRecord:
+    """The record: what was measured, judged and found."""
+    plan = opened.plan
+    assert journal.seal is not None  # noqa: S101  (claimed before anything is measured)
+    record = AuditRecord(
+        tool={"name": "dlaudit", "version": dlaudit.__version__},
+        started=journal.seal.started,
+        finished=now(),
+        plan=msgspec.to_builtins(plan),
+        plan_sha256=plan.sha256,
+        environment=environment(executor, opened.device),
+        model=opened.model,
+        data=opened.data,
+        models=opened.models,
+        answers=journal.answers(),
+        runs=tuple(journal.done[spec.id].run for spec in plan.runs),
+        rules=plan.rules,
+        waivers=plan.waivers,
+        requirements=requirements,
+    )
+    return judged(record)
+
+
+def judged(record: AuditRecord, *, today: date | None = None) -> AuditRecord:
+    """The same measurements under the record's rules and waivers, judged on a day (UTC)."""
+    today = today or datetime.now(UTC).date()
+    waivers = dated(record.waivers, today)
+    verdicts = judge_all(record.rules, record.runs, waivers)
+    written = record.plan.get("declarations", [])
+    declarations = msgspec.convert(written, tuple[Declaration, ...], strict=False)
+    findings = find(
+        record.requirements, record.rules, verdicts, declarations,
+        today=today, annex_iii=annex_iii(record.plan.get("context", {})),
+    )  # fmt: skip
+    return msgspec.structs.replace(record, waivers=waivers, verdicts=verdicts, findings=findings)
+
+
+def annex_iii(context: dict[str, Any]) -> bool | None:
+    """Whether the plan declares an Annex III class, an Annex I product, or neither."""
+    if context.get("annex_iii"):
+        return True
+    return False if context.get("annex_i") else None
+
+
+def catalogue(plan: Plan, registry: Registry) -> tuple[Requirement, ...]:
+    """The requirements of the plan's catalogues."""
+    return tuple(
+        item for name in plan.catalogues for item in registry.find("catalogues", name).get()()
+    )
+
+
+def environment(executor: AnyExecutor, device: str) -> dict[str, Any]:
+    """Where the audit ran: enough to see what differs when two runs differ."""
+    limits: Limits | None = getattr(executor, "limits", None)
+    return {
+        "python": platform.python_version(),
+        "system": platform.system(),
+        "machine": platform.machine(),
+        "device": device,
+        "executor": msgspec.to_builtins(executor.about),
+        "limits": msgspec.to_builtins(limits) if limits else {},
+        "threads_per_slot": 1,
+        "packages": {name: found for name in PACKAGES if (found := installed(name))},
+    }
+
+
+def installed(package: str) -> str | None:
+    """The version of a package, None if it is not there."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def now() -> str:
+    """The time, in UTC, to the second."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,645 @@
+"""Reads ``audit.toml`` into a sealed plan, and names everything that is wrong with it at once.
+
+Knows the file's words and how to find the right one for a wrong one; never executes a check.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import tomllib
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from datetime import date
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+import msgspec
+
+from dlaudit.audit.bench import BLOCK
+from dlaudit.audit.evidence import digest
+from dlaudit.audit.findings import Declaration
+from dlaudit.audit.parts import Check, Epsilon, Suite, decode_parameter, encode_parameter
+from dlaudit.audit.record import Errored, Rule, Scalar, Waiver, canonical
+from dlaudit.audit.registry import ImportFailed, Part, Registry
+from dlaudit.errors import LoadError, PlanError, UnknownName, nearest
+
+TOP_LEVEL = (
+    "name", "seed", "suites", "default_rules", "model", "models", "data", "train", "checks", "rules",
+    "context", "declarations", "waivers", "keep_samples", "block", "max_samples", "catalogues",
+)  # fmt: skip
+RULE_KEYS = (
+    "id", "run", "measurement", "at_least", "at_most", "slice", "conditions", "level",
+    "requirements", "rationale",
+)  # fmt: skip
+
+
+class Strict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The base of what a plan consists of."""
+
+
+class Loader(Strict, kw_only=True):
+    """A model or data set by the name of its loader and that loader's arguments, as written."""
+
+    use: str
+    args: dict[str, Any] = {}
+
+
+class RunSpec(Strict, kw_only=True):
+    """One run of one check. ``broken``: its part exists but cannot be imported or built."""
+
+    id: str
+    check: str
+    params: dict[str, Any] = {}
+    broken: Errored | None = None
+
+
+class Plan(Strict, kw_only=True):
+    """Everything that decides what is measured and judged. Its hash is the seal."""
+
+    name: str
+    seed: int = 0
+    suites: tuple[str, ...] = ()
+    default_rules: bool = True
+    model: Loader
+    models: dict[str, Loader] = {}
+    data: dict[str, Loader]
+    train: dict[str, Any] = {}
+    runs: tuple[RunSpec, ...] = ()
+    rules: tuple[Rule, ...] = ()
+    waivers: tuple[Waiver, ...] = ()
+    context: dict[str, Any] = {}
+    declarations: tuple[Declaration, ...] = ()
+    catalogues: tuple[str, ...] = ("eu_ai_act",)
+    keep_samples: int = 0
+    block: int = BLOCK
+    max_samples: int | None = None
+    plugins: dict[str, str] = {}
+
+    @property
+    def sha256(self) -> str:
+        """The seal: hash of the resolved plan as canonical JSON. Paths stand in it as written."""
+        return digest(canonical(self))
+
+
+class Source(Strict, kw_only=True):
+    """Where a plan comes from: a file or a table made from options, and what overrides it.
+
+    root: the folder that relative paths are relative to. settings: ``key=value`` in TOML. only and
+    skip: run ids.
+    """
+
+    root: str
+    label: str = "audit.toml"
+    table: dict[str, Any] = {}
+    settings: tuple[str, ...] = ()
+    plugins: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
+    skip: tuple[str, ...] = ()
+
+    def registry(self) -> Registry:
+        """All parts, those of the plug-in files among them."""
+        return Registry(tuple(Path(plugin) for plugin in self.plugins))
+
+
+def source_of(path: Path, **overrides: Any) -> Source:
+    """Read a TOML file. Raises PlanError if it is missing or is no TOML."""
+    if not path.is_file():
+        found = "a folder" if path.is_dir() else "nothing"
+        message = f"{path}: expected a plan (TOML), found {found}. `dlaudit init` writes one."
+        raise PlanError(message)
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        message = f"{path.name} cannot be read as TOML: {error}"
+        raise PlanError(message) from error
+    return Source(root=str(path.resolve().parent), label=path.name, table=table, **overrides)
+
+
+def read(source: Source, registry: Registry) -> Plan:
+    """The resolved plan. Raises PlanError with every mistake that can be known from it."""
+    return _Reader(source, registry).plan()
+
+
+class _Reader:
+    """Reads one plan, collecting problems as it goes."""
+
+    def __init__(self, source: Source, registry: Registry) -> None:
+        self.source = source
+        self.registry = registry
+        self.root = Path(source.root)
+        self.problems: list[str] = []
+        self.table = dict(source.table)
+
+    def plan(self) -> Plan:
+        for setting in source_settings(self.source.settings, self.problems):
+            _merge(self.table, setting)
+        self._unknown("", self.table, TOP_LEVEL)
+        suites = self._list("suites", str)
+        seed = self._value("seed", int, 0, least=0)
+        runs, measures, suite_rules = self._runs(suites)
+        rules = self._rules({run.id for run in runs}, measures)
+        if self._value("default_rules", bool, True):
+            ruled = {rule.run for rule in rules}
+            present = {run.id for run in runs if not run.broken}
+            rules += [rule for rule in suite_rules if rule.run in present - ruled]
+        name = self._value("name", str, Path(self.source.root).name or "audit")
+        model = self._loader("model", "models", self.table.get("model"))
+        models = {
+            key: self._loader(f"models.{key}", "models", value)
+            for key, value in self._table("models").items()
+        }
+        data = self._data()
+        if not runs and not self.problems:
+            self.problems.append(
+                f"nothing to run: name suites ({', '.join(p.name for p in self.registry.parts('suites'))}) "
+                "or checks"
+            )
+        waivers = self._waivers({run.id for run in runs})
+        declarations = self._declarations()
+        catalogues = tuple(self._list("catalogues", str) or ["eu_ai_act"])
+        self._requirements(catalogues, rules, declarations)
+        keep, block = self._value("keep_samples", int, 0, least=0), self._value("block", int, BLOCK, least=1)
+        most = self._value("max_samples", int, None, least=1)
+        train = self._train()
+        if self.problems:
+            raise PlanError(*self.problems)
+        return Plan(
+            name=name, seed=seed, suites=tuple(suites),
+            default_rules=self._value("default_rules", bool, True),
+            model=model, models=models, data=data, train=train, runs=tuple(runs),
+            rules=tuple(numbered(rules)), waivers=waivers, context=self._table("context"),
+            declarations=declarations, catalogues=catalogues, keep_samples=keep, block=block,
+            max_samples=most, plugins=dict(sorted(self.registry.plugins.items())),
+        )  # fmt: skip
+
+    # -- small readers ---------------------------------------------------------------------------
+
+    def _unknown(self, place: str, table: Mapping[str, Any], known: Iterable[str]) -> None:
+        for key in table:
+            if key not in known:
+                where = f"{place}.{key}" if place else key
+                self.problems.append(f"{where}: no such key. {nearest(key, known)}")
+
+    def _table(self, key: str) -> dict[str, Any]:
+        value = self.table.get(key, {})
+        if not isinstance(value, dict):
+            self.problems.append(f"{key}: expected a table, got {shown(value)}")
+            return {}
+        return value
+
+    def _value(self, key: str, kind: Any, default: Any, *, least: int | None = None) -> Any:
+        if key not in self.table:
+            return default
+        value, problem = converted(self.table[key], kind)
+        if problem is None and least is not None and value < least:
+            problem = f"expected a whole number >= {least}, got {value}"
+        if problem:
+            self.problems.append(f"{key}: {problem}")
+            return default
+        return value
+
+    def _list(self, key: str, kind: type) -> list[Any]:
+        return list(self._value(key, list[kind], []))  # type: ignore[valid-type]
+
+    # -- models and data -------------------------------------------------------------------------
+
+    def _loader(self, place: str, group: str, value: Any) -> Loader:
+        nothing = Loader(use="")
+        if not isinstance(value, dict):
+            got = "nothing" if value is None else shown(value)
+            self.problems.append(f"{place}: expected a table with `use` and `args`, got {got}")
+            return nothing
+        self._unknown(place, value, ("use", "args"))
+        args = value.get("args", {})
+        if not isinstance(args, dict):
+            self.problems.append(f"{place}.args: expected a table, got {shown(args)}")
+            return nothing
+        use = value.get("use") or self._inferred(place, group, args)
+        if not isinstance(use, str) or not use:
+            return nothing
+        try:
+            loader = self.registry.find(group, use).get()
+        except UnknownName as error:
+            self.problems.append(f"{place}.use: {error}")
+        except ImportFailed as error:
+            self.problems.append(f"{place}.use: {error}")
+        else:
+            self.problems += argument_problems(f"{place}.args", use, loader, args)
+        return Loader(use=use, args=args)
+
+    def _inferred(self, place: str, group: str, args: Mapping[str, Any]) -> str | None:
+        written = args.get("weights") or args.get("path") or args.get("file")
+        if not isinstance(written, str):
+            self.problems.append(f"{place}.use: which loader? {nearest('', self._names(group))}")
+            return None
+        try:
+            return infer(group, self.root / written)
+        except LoadError as error:
+            self.problems.append(f"{place}: {error}")
+            return None
+
+    def _names(self, group: str) -> list[str]:
+        return [part.name for part in self.registry.parts(group)]
+
+    def _data(self) -> dict[str, Loader]:
+        table = self.table.get("data")
+        if not isinstance(table, dict):
+            got = "nothing" if table is None else shown(table)
+            self.problems.append(f"data: expected a table with `use` and `args`, got {got}")
+            return {}
+        splits = {k: v for k, v in table.items() if k not in {"use", "args"} and isinstance(v, dict)}
+        first = {k: v for k, v in table.items() if k not in splits}
+        data = {"test": self._loader("data", "datasets", first)}
+        for split, value in splits.items():
+            data[split] = self._loader(f"data.{split}", "datasets", value)
+        return data
+
+    def _train(self) -> dict[str, Any]:
+        table = self._table("train")
+        factory = table.get("factory")
+        if table and not (isinstance(factory, str) and ":" in factory):
+            self.problems.append(f'train.factory: expected "file.py:function", got {shown(factory)}')
+        return table
+
+    # -- runs ------------------------------------------------------------------------------------
+
+    def _runs(self, suites: list[str]) -> tuple[list[RunSpec], dict[str, tuple[str, ...]], list[Rule]]:
+        wanted: dict[str, dict[str, Any]] = {}
+        rules: list[Rule] = []
+        broken: list[RunSpec] = []
+        for position, suite_name in enumerate(suites):
+            try:
+                suite = self.registry.find("suites", suite_name).get()
+            except UnknownName as error:
+                self.problems.append(f"suites[{position}]: {error}")
+                continue
+            except ImportFailed as error:
+                broken.append(RunSpec(id=suite_name, check=suite_name, broken=failed(error)))
+                continue
+            if not isinstance(suite, Suite):
+                self.problems.append(f"suites[{position}]: {suite_name} is no Suite")
+                continue
+            wanted |= {run: dict(params) for run, params in suite.runs.items()}
+            rules += [
+                msgspec.structs.replace(rule, origin=f"suite:{suite.name}") for rule in suite.rules
+            ]
+        for run, params in self._table("checks").items():
+            if not isinstance(params, dict):
+                self.problems.append(f'checks."{run}": expected a table, got {shown(params)}')
+                continue
+            wanted[run] = {**wanted.get(run, {}), **params}
+        wanted = {run: params for run, params in wanted.items() if params.pop("enabled", True)}
+        for option, chosen in (("--check", self.source.only), ("--skip", self.source.skip)):
+            for run in chosen:
+                if run not in wanted and not self._adds(option, run, wanted):
+                    self.problems.append(f"{option} {run}: no run is called so. {nearest(run, wanted)}")
+        if self.source.only:
+            wanted = {run: params for run, params in wanted.items() if run in self.source.only}
+            broken = []
+        wanted = {run: params for run, params in wanted.items() if run not in self.source.skip}
+        runs, measures = [], {}
+        for run, params in wanted.items():
+            spec, names = self._run(run, params)
+            runs.append(spec)
+            measures[run] = names
+        return runs + broken, measures, rules
+
+    def _adds(self, option: str, run: str, wanted: dict[str, dict[str, Any]]) -> bool:
+        """``--check ID`` may name a check that no suite of the plan holds: it is added."""
+        if option != "--check":
+            return False
+        try:
+            self.registry.check(run)
+        except UnknownName:
+            return False
+        wanted[run] = {}
+        return True
+
+    def _run(self, run: str, params: dict[str, Any]) -> tuple[RunSpec, tuple[str, ...]]:
+        place = f'checks."{run}"'
+        params = dict(params)
+        check = params.pop("use", run)
+        try:
+            part = self.registry.check(check)
+        except UnknownName as error:
+            self.problems.append(f"{place}{'.use' if check != run else ''}: {told(error)}")
+            return RunSpec(id=run, check=str(check)), ()
+        try:
+            built, problems = build(part, params)
+        except ImportFailed as error:
+            return RunSpec(id=run, check=check, params=params, broken=failed(error)), ()
+        self.problems += [f"{place}{problem}" for problem in problems]
+        if built is None:
+            return RunSpec(id=run, check=check), ()
+        return RunSpec(id=run, check=check, params=parameters_of(built)), built.measures
+
+    # -- rules -----------------------------------------------------------------------------------
+
+    def _rules(self, runs: set[str], measures: Mapping[str, tuple[str, ...]]) -> list[Rule]:
+        written = self.table.get("rules", [])
+        if not isinstance(written, list):
+            self.problems.append(f"rules: expected [[rules]] tables, got {shown(written)}")
+            return []
+        rules = read_rules(written, self.problems, origin="plan")
+        for position, rule in rules.items():
+            place = f"rules[{position}]"
+            if rule.run not in runs:
+                if rule.run not in (*self.source.only, *self.source.skip) and not self.source.only:
+                    self.problems.append(
+                        f"{place}.run: no run is called {rule.run!r}. {nearest(rule.run, runs)}"
+                    )
+            elif (names := measures.get(rule.run)) and rule.measurement not in names:
+                self.problems.append(
+                    f"{place}.measurement: {rule.run} measures no {rule.measurement!r}. "
+                    f"{nearest(rule.measurement, names)}"
+                )
+        dropped = set(self.source.skip) if not self.source.only else {r.run for r in rules.values()} - runs
+        return [rule for rule in rules.values() if rule.run not in dropped]
+
+    def _requirements(
+        self, catalogues: Iterable[str], rules: Iterable[Rule], declarations: Iterable[Declaration]
+    ) -> None:
+        known: set[str] = set()
+        for position, name in enumerate(catalogues):
+            try:
+                known |= {item.id for item in self.registry.find("catalogues", name).get()()}
+            except (UnknownName, ImportFailed) as error:
+                self.problems.append(f"catalogues[{position}]: {error}")
+                return
+        asked = [(f"rule {r.id}.requirements", item) for r in rules for item in r.requirements]
+        asked += [("declarations.requirement", one.requirement) for one in declarations]
+        for place, item in asked:
+            if item not in known:
+                self.problems.append(f"{place}: no requirement is called {item!r}. {close(item, known)}")
+
+    def _waivers(self, runs: set[str]) -> tuple[Waiver, ...]:
+        return read_waivers(self._table("waivers"), runs, self.problems)
+
+    def _declarations(self) -> tuple[Declaration, ...]:
+        written = self.table.get("declarations", [])
+        if not isinstance(written, list):
+            self.problems.append(f"declarations: expected [[declarations]], got {shown(written)}")
+            return ()
+        found = []
+        for position, one in enumerate(written):
+            value, problem = converted(one, Declaration)
+            if problem:
+                self.problems.append(f"declarations[{position}]: {problem}")
+            else:
+                found.append(value)
+        return tuple(found)
+
+
+def read_rules(written: list[Any], problems: list[str], *, origin: str) -> dict[int, Rule]:
+    """The rules of a TOML list by their position; what is wrong is appended to ``problems``."""
+    rules: dict[int, Rule] = {}
+    for position, table in enumerate(written):
+        place = f"rules[{position}]"
+        if not isinstance(table, dict):
+            problems.append(f"{place}: expected a table, got {shown(table)}")
+            continue
+        before = len(problems)
+        for key in table:
+            if key not in RULE_KEYS:
+                problems.append(f"{place}.{key}: no such key. {nearest(key, RULE_KEYS)}")
+        problems += [
+            f"{place}.{key}: is required" for key in ("run", "measurement") if key not in table
+        ]
+        conditions = table.get("conditions", {})
+        if isinstance(conditions, dict) and isinstance(conditions.get("epsilon"), str):
+            try:
+                conditions = {**conditions, "epsilon": Epsilon(conditions["epsilon"]).values[0]}
+            except ValueError as error:
+                problems.append(f"{place}.conditions.epsilon: {error}")
+        values = {**table, "conditions": conditions}
+        kinds = typing.get_type_hints(Rule)
+        for key, value in values.items():
+            if key in RULE_KEYS:
+                kind = dict[str, Scalar] if key == "conditions" else kinds[key]
+                _, problem = converted(value, kind)
+                if problem:
+                    problems.append(f"{place}.{key}: {problem}")
+        if ("at_least" in table) == ("at_most" in table):
+            problems.append(f"{place}: expected exactly one of at_least and at_most")
+        if len(problems) == before:
+            rule, problem = converted({"id": "", "origin": origin, **values}, Rule)
+            if problem:
+                problems.append(f"{place}: {problem}")
+            else:
+                rules[position] = rule
+    return rules
+
+
+def read_waivers(
+    written: Mapping[str, Any], runs: Iterable[str], problems: list[str]
+) -> tuple[Waiver, ...]:
+    """The waivers of a table keyed by run id; what is wrong is appended to ``problems``."""
+    waivers = []
+    for run, table in written.items():
+        place = f'waivers."{run}"'
+        if run not in runs:
+            problems.append(f"{place}: no run is called so. {nearest(run, runs)}")
+        if not isinstance(table, dict):
+            problems.append(f"{place}: expected a table with owner, reason and until, got {shown(table)}")
+            continue
+        wrong = [f"{place}.{k}: no such key." for k in table if k not in {"owner", "reason", "until"}]
+        for key, kind in (("owner", str), ("reason", str), ("until", date)):
+            value = table.get(key)
+            if value is None or value == "":
+                wrong.append(f"{place}.{key}: is required")
+            elif not isinstance(value, kind):
+                wrong.append(f"{place}.{key}: expected a {kind.__name__}, got {shown(value)}")
+        problems += wrong
+        if not wrong:
+            waivers.append(Waiver(run=run, **table))
+    return tuple(waivers)
+
+
+def numbered(rules: Iterable[Rule]) -> list[Rule]:
+    """Give each rule without an id one: ``<run>.<measurement>``, then ``-2``, ``-3``, …."""
+    taken: set[str] = set()
+    result = []
+    for rule in rules:
+        wanted = rule.id or f"{rule.run}.{rule.measurement}"
+        name, count = wanted, 1
+        while name in taken:
+            count += 1
+            name = f"{wanted}-{count}"
+        taken.add(name)
+        result.append(msgspec.structs.replace(rule, id=name))
+    return result
+
+
+def build(part: Part, params: Mapping[str, Any]) -> tuple[Check | None, list[str]]:
+    """The check with these parameters, or every reason why they are wrong (``.epsilon: …``).
+
+    Raises ImportFailed if the part cannot be imported or its constructor crashes.
+    """
+    kind = part.get()
+    if not (isinstance(kind, type) and issubclass(kind, Check)):
+        message = f"{part.name} ({part.origin}) is no Check but {type(kind).__name__}"
+        raise ImportFailed(message)
+    fields = {field.name: field for field in msgspec.structs.fields(kind)}
+    problems = [
+        f".{key}: {part.name} has no such parameter. {nearest(key, fields)}"
+        for key in params
+        if key not in fields
+    ]
+    for key, value in params.items():
+        if key in fields:
+            _, problem = converted(value, fields[key].type)
+            if problem:
+                problems.append(f".{key}: {problem}")
+    problems += [
+        f".{key}: is required" for key, field in fields.items() if field.required and key not in params
+    ]
+    if problems:
+        return None, problems
+    try:
+        return msgspec.convert(dict(params), kind, dec_hook=decode_parameter), []
+    except msgspec.ValidationError as error:
+        return None, [f": {reworded(str(error), dict(params))}"]
+    except Exception as error:
+        message = f"{part.name} ({part.origin}) cannot be built: {type(error).__name__}: {error}"
+        raise ImportFailed(message) from error
+
+
+def parameters_of(check: Check) -> dict[str, Any]:
+    """A check's parameters as plain JSON values, defaults included."""
+    plain = msgspec.to_builtins(check, enc_hook=encode_parameter)
+    return dict(plain)
+
+
+def argument_problems(
+    place: str, name: str, loader: Any, args: Mapping[str, Any]
+) -> list[str]:
+    """What is wrong with a loader's arguments, told from its signature."""
+    signature = inspect.signature(loader)
+    accepted = {
+        key: parameter
+        for key, parameter in signature.parameters.items()
+        if key != "root" and parameter.kind in {parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY}
+    }
+    open_ended = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
+    target = loader.__init__ if isinstance(loader, type) else loader
+    try:
+        kinds = typing.get_type_hints(target)
+    except (NameError, TypeError):
+        kinds = {}
+    problems = []
+    for key, value in args.items():
+        if key not in accepted:
+            if not open_ended:
+                problems.append(f"{place}.{key}: {name} takes no such argument. {nearest(key, accepted)}")
+        elif key in kinds and not (isinstance(value, str) and "${" in value):
+            try:
+                _, problem = converted(value, kinds[key])
+            except TypeError:  # a type that TOML cannot write: the loader checks it itself
+                problem = None
+            if problem:
+                problems.append(f"{place}.{key}: {problem}")
+    problems += [
+        f"{place}.{key}: is required by {name}"
+        for key, parameter in accepted.items()
+        if parameter.default is parameter.empty and key not in args
+    ]
+    return problems
+
+
+def infer(group: str, path: Path) -> str:
+    """The loader for a file, by its name and first bytes. Raises LoadError."""
+    if group == "models":
+        from dlaudit.models import infer as infer_model
+
+        return infer_model(path)
+    from dlaudit.datasets import infer as infer_data
+
+    return infer_data(path)
+
+
+def converted(value: Any, kind: Any) -> tuple[Any, str | None]:
+    """The value as the type, or what was expected and got."""
+    try:
+        return msgspec.convert(value, kind, dec_hook=decode_parameter), None
+    except msgspec.ValidationError as error:
+        choices = literals(kind)
+        if choices and not isinstance(value, dict | list):
+            known = [str(choice) for choice in choices]
+            hint = nearest(str(value), known)
+            return None, f"expected one of {', '.join(known)}, got {shown(value)}. {hint}"
+        return None, reworded(str(error), value)
+
+
+def literals(kind: Any) -> tuple[Any, ...]:
+    """The choices of a Literal, also inside an optional one."""
+    if get_origin(kind) is Literal:
+        return get_args(kind)
+    if get_origin(kind) in {typing.Union, types.UnionType}:
+        for part in get_args(kind):
+            if get_origin(part) is Literal:
+                return get_args(part)
+    return ()
+
+
+def reworded(message: str, value: Any) -> str:
+    """msgspec's message in this tool's words: expected, got, place."""
+    text, _, place = message.partition(" - at ")
+    text = re.sub(r"`", "", text)
+    text = text[:1].lower() + text[1:]
+    where = place.strip("`").removeprefix("$").removeprefix(".")
+    for part in re.findall(r"\w+", where):
+        if isinstance(value, dict) and part in value:
+            value = value[part]
+        elif isinstance(value, list) and part.isdigit() and int(part) < len(value):
+            value = value[int(part)]
+    if "got" not in text and text.startswith("expected"):
+        text = f"{text}, got {shown(value)}"
+    return f"{text} (at {where})" if where and where != "..." else text
+
+
+def shown(value: Any) -> str:
+    """A value as it may be written, short enough for one line."""
+    try:
+        text = msgspec.json.encode(value, enc_hook=str).decode()
+    except (TypeError, ValueError):
+        text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}…"
+
+
+def close(item: str, known: Iterable[str]) -> str:
+    """The nearest name out of many, or none: a list of 271 helps nobody."""
+    hint = nearest(item, known)
+    return hint if hint.startswith("Did you") else "`dlaudit list catalogues` names the catalogues."
+
+
+def told(error: UnknownName) -> str:
+    """An unknown check in the words of the plan: ``no check is called so. Did you mean …?``."""
+    return re.sub(r"is called '.*?'\.", "is called so.", str(error))
+
+
+def failed(error: ImportFailed) -> Errored:
+    """The outcome of a run whose part cannot be imported."""
+    return Errored(error="ImportFailed", message=str(error))
+
+
+def source_settings(settings: Iterable[str], problems: list[str]) -> list[dict[str, Any]]:
+    """``--set key=value`` pairs as tables; TOML that does not parse is a problem."""
+    tables = []
+    for setting in settings:
+        try:
+            tables.append(tomllib.loads(setting))
+        except tomllib.TOMLDecodeError as error:
+            problems.append(f"--set {setting}: expected a TOML key and value, {error}")
+    return tables
+
+
+def _merge(into: dict[str, Any], table: Mapping[str, Any]) -> None:
+    """Lay a table over another, key by key and deep."""
+    for key, value in table.items():
+        if isinstance(value, dict) and isinstance(into.get(key), dict):
+            into[key] = dict(into[key])
+            _merge(into[key], value)
+        else:
+            into[key] = value
