@@ -2,8 +2,8 @@
 
 Knows no model and no rule. scipy where it has the method, the paper's equation where it has not;
 every function is checked against a hand-computed case, statsmodels and simulation in the tests.
-Coverage at nominal 95 % is measured in docs/coverage.md: only ``clopper_pearson``
-guarantees its level everywhere, the others hold it on average and say where they do not.
+Coverage at nominal 95 % is published in docs/coverage.md: only ``clopper_pearson`` guarantees its
+level everywhere, the others hold it on average and say where they do not.
 """
 
 from __future__ import annotations
