@@ -54,11 +54,10 @@ def explained(error: Exception) -> int:
     from dlaudit.errors import AuditError, PlanError, RunFolderError
 
     if isinstance(error, PlanError):
-        label = getattr(error, "label", "")
-        if len(error.problems) == 1 and (not label or isinstance(error, RunFolderError)):
+        if len(error.problems) == 1 and (not error.label or isinstance(error, RunFolderError)):
             click.echo(f"Error: {error.problems[0]}", err=True)
         else:
-            click.echo(f"Error: {label or 'this audit'} cannot be run:", err=True)
+            click.echo(f"Error: {error.label or 'this audit'} cannot be run:", err=True)
             for problem in error.problems:
                 click.echo(f"  {problem}", err=True)
         return UNUSABLE
@@ -116,7 +115,9 @@ def source_from(options: dict[str, Any]) -> Source:
     plan, model, weights, data, suites = (
         options.pop(key) for key in ("plan", "model", "weights", "data", "suites")
     )
+    formats = options.pop("formats", "")
     overrides = {
+        "formats": tuple(name.strip() for name in formats.split(",") if name.strip()),
         "settings": tuple(settings), "only": tuple(options.pop("checks")),
         "skip": tuple(options.pop("skip")),
         "plugins": tuple(str(path.resolve()) for path in options.pop("plugins")),
@@ -163,14 +164,14 @@ def run(**options: Any) -> int:
         total=options.pop("time_limit"),
         memory=int(memory * 2**30) if memory else None,
     )
-    launch_options = {key: options.pop(key) for key in ("out", "formats", "executor", "resume", "quiet")}
+    how = {key: options.pop(key) for key in ("out", "executor", "resume")}
+    quiet = options.pop("quiet")
     source = source_from(options)
-    quiet = launch_options.pop("quiet")
     try:
         with told(quiet=quiet) as events:
-            record, folder = launch(source, limits=limits, events=events, **launch_options)
+            record, folder = launch(source, limits=limits, events=events, **how)
     except PlanError as error:
-        error.label = source.label  # type: ignore[attr-defined]  (only the command knows the file)
+        error.label = source.label
         raise
     return concluded(record, f"Record and reports: {folder}")
 
@@ -235,7 +236,7 @@ def plan_(executor: str, **options: Any) -> int:
     try:
         click.echo(preview(source, executor))
     except PlanError as error:
-        error.label = source.label  # type: ignore[attr-defined]
+        error.label = source.label
         raise
     return 0
 

@@ -25,8 +25,11 @@ class AuditError(Exception):
 class PlanError(AuditError):
     """One or more mistakes that are known before anything is measured.
 
-    ``problems`` holds one sentence each; ``str()`` joins them, one a line.
+    ``problems`` holds one sentence each; ``str()`` joins them, one a line. ``label``: the plan file
+    they were found in, where there is one.
     """
+
+    label = ""
 
     def __init__(self, *problems: str) -> None:
         """problems: sentences of the form ``place: expected …, got …``."""

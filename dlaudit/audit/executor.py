@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import select
 import signal
 import subprocess
@@ -21,7 +22,7 @@ from typing import Any, Protocol, cast
 import msgspec
 import psutil
 
-from dlaudit.audit.perform import Done, Job, Opened, Workplace, open_workplace
+from dlaudit.audit.perform import Done, Job, Opened, Workplace, open_workplace, without_paths
 from dlaudit.audit.plan import Source
 from dlaudit.audit.record import CheckRun, Errored, Executor
 from dlaudit.audit.wire import Begin, Inbox, Perform, Refused, Reply, send
@@ -241,7 +242,7 @@ class Worker:
 
     def poll(self, limits: Limits) -> Reply | Errored | None:
         """An answer, or how the worker ended, or None if it is still at work."""
-        if select.select([self.reply_fd], [], [], 0)[0]:
+        if self._inbox.waiting():
             try:
                 reply = cast("Reply | None", self._inbox.take())
             except (EOFError, msgspec.DecodeError):
@@ -258,8 +259,8 @@ class Worker:
             what = "the job" if self._opened else "opening model and data"
             return Errored(error="Timeout", message=f"{what} took longer than {limits.job:g} s",
                            traceback=self.last_words())  # fmt: skip
-        if limits.memory and (used := self._memory()) > limits.memory:
-            message = f"the worker held {used / 2**20:.0f} MiB, the cap is {limits.memory / 2**20:.0f} MiB"
+        if limits.memory and self._memory() > limits.memory:
+            message = f"the worker went over its cap of {limits.memory / 2**20:.0f} MiB"
             return Errored(error="OutOfMemory", message=message)
         return None
 
@@ -284,7 +285,9 @@ class Worker:
         """The end of what the worker printed: a stack trace, if it died of a signal."""
         self._log.seek(0, os.SEEK_END)
         self._log.seek(max(0, self._log.tell() - most))
-        return self._log.read().decode(errors="replace")
+        text = without_paths(self._log.read().decode(errors="replace"))
+        text = re.sub(r"0x[0-9a-f]{8,}", "0x…", text)  # two equal runs have equal records
+        return text.partition("\nExtension modules:")[0]
 
     def _ask(self, message: Begin | Perform) -> None:
         # A worker that died before it listened is found dead by the next poll.

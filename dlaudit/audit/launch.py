@@ -11,7 +11,7 @@ from dlaudit.audit.executor import Limits, executor_of
 from dlaudit.audit.plan import Source
 from dlaudit.audit.record import AuditRecord
 from dlaudit.audit.registry import Registry, snake_case
-from dlaudit.audit.render import checked_formats, rendered, write_reports
+from dlaudit.audit.render import rendered, write_reports
 from dlaudit.audit.run_folder import folder_of, stored
 from dlaudit.errors import RunFolderError
 
@@ -20,7 +20,6 @@ def launch(
     source: Source,
     *,
     out: Path | None,
-    formats: str = "html",
     executor: str = "process",
     resume: bool = False,
     limits: Limits | None = None,
@@ -33,18 +32,16 @@ def launch(
     if resume and out is None:
         message = "--resume goes with --out: which run shall go on?"
         raise RunFolderError(message)
-    # Plug-in files are code: with an isolating executor only the workers import them.
     registry = Registry()
-    names = checked_formats(formats, registry) if not source.plugins else ()
     running = executor_of(executor, limits or Limits(), lambda name: registry.find("executors", name).get())
     try:
         record, folder = audit(source, running, out or default_folder, resume=resume, events=events)
     finally:
         running.close()
-    if source.plugins:
-        registry = source.registry()
-        names = checked_formats(formats, registry)
-    write_reports(folder, record, names, registry)
+    # Plug-in files are code: where workers isolate, they alone import them, but for a renderer.
+    own = {part.name for part in registry.parts("renderers")}
+    foreign = set(source.formats) - own
+    write_reports(folder, record, source.formats, source.registry() if foreign else registry)
     return record, folder.path
 
 
@@ -64,7 +61,6 @@ def report_text(run: Path, name: str, output: Path | None, plugins: tuple[Path, 
         message = f"{output}: lies inside the run, whose files are sealed. Write it elsewhere."
         raise RunFolderError(message)
     registry = Registry(plugins)
-    checked_formats(name, registry)
     text = rendered(stored(folder), name, folder, registry)
     if output is not None:
         write_whole(output, text.encode())

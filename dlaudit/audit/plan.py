@@ -87,7 +87,8 @@ class Source(Strict, kw_only=True):
     """Where a plan comes from: a file or a table made from options, and what overrides it.
 
     root: the folder that relative paths are relative to. settings: ``key=value`` in TOML. only and
-    skip: run ids.
+    skip: run ids. formats: renderers, checked here because they are asked for here, yet no part of
+    the plan.
     """
 
     root: str
@@ -97,6 +98,7 @@ class Source(Strict, kw_only=True):
     plugins: tuple[str, ...] = ()
     only: tuple[str, ...] = ()
     skip: tuple[str, ...] = ()
+    formats: tuple[str, ...] = ()
 
     def registry(self) -> Registry:
         """All parts, those of the plug-in files among them."""
@@ -122,10 +124,21 @@ def read(source: Source, registry: Registry) -> Plan:
     return _Reader(source, registry).plan()
 
 
+def read_with(
+    source: Source, registry: Registry, *, model: Loader, data: dict[str, Loader]
+) -> Plan:
+    """The resolved plan for a model and data that are open already. Raises PlanError."""
+    return _Reader(source, registry, opened=(model, data)).plan()
+
+
 class _Reader:
     """Reads one plan, collecting problems as it goes."""
 
-    def __init__(self, source: Source, registry: Registry) -> None:
+    def __init__(
+        self, source: Source, registry: Registry,
+        opened: tuple[Loader, dict[str, Loader]] | None = None,
+    ) -> None:  # fmt: skip
+        self.opened = opened
         self.source = source
         self.registry = registry
         self.root = Path(source.root)
@@ -145,12 +158,15 @@ class _Reader:
             present = {run.id for run in runs if not run.broken}
             rules += [rule for rule in suite_rules if rule.run in present - ruled]
         name = self._value("name", str, Path(self.source.root).name or "audit")
-        model = self._loader("model", "models", self.table.get("model"))
+        if self.opened:
+            model, data = self.opened
+        else:
+            model = self._loader("model", "models", self.table.get("model"))
+            data = self._data()
         models = {
             key: self._loader(f"models.{key}", "models", value)
             for key, value in self._table("models").items()
         }
-        data = self._data()
         if not runs and not self.problems:
             self.problems.append(
                 f"nothing to run: name suites ({', '.join(p.name for p in self.registry.parts('suites'))}) "
@@ -163,6 +179,11 @@ class _Reader:
         keep, block = self._value("keep_samples", int, 0, least=0), self._value("block", int, BLOCK, least=1)
         most = self._value("max_samples", int, None, least=1)
         train = self._train()
+        for wanted in self.source.formats:
+            try:
+                self.registry.find("renderers", wanted)
+            except UnknownName as error:
+                self.problems.append(f"--format: {error}")
         if self.problems:
             raise PlanError(*self.problems)
         return Plan(

@@ -9,21 +9,6 @@ from pathlib import Path
 from dlaudit.audit.record import AuditRecord
 from dlaudit.audit.registry import Registry
 from dlaudit.audit.run_folder import REPORTS, RunFolder
-from dlaudit.errors import PlanError, UnknownName
-
-
-def checked_formats(written: str, registry: Registry) -> tuple[str, ...]:
-    """``html,junit`` as names that exist. Raises PlanError."""
-    names = tuple(name.strip() for name in written.split(",") if name.strip())
-    problems = []
-    for name in names:
-        try:
-            registry.find("renderers", name)
-        except UnknownName as error:
-            problems.append(f"--format: {error}")
-    if problems:
-        raise PlanError(*problems)
-    return names
 
 
 def rendered(record: AuditRecord, name: str, folder: Path | None, registry: Registry) -> str:

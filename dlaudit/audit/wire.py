@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import struct
 
 import msgspec
@@ -54,18 +55,28 @@ class Inbox:
         self._kind = kind
         self._held = bytearray()
 
+    def waiting(self) -> bool:
+        """Whether ``take`` has something to do: a whole message is held, or bytes can be read."""
+        return self._end() is not None or bool(select.select([self._fd], [], [], 0)[0])
+
     def take(self) -> object | None:
-        """Read what is there; the next whole message, or None. Raises EOFError at the end."""
-        piece = os.read(self._fd, _PIECE)
-        if not piece:
-            raise EOFError
-        self._held += piece
-        if len(self._held) < _LENGTH.size:
-            return None
-        (length,) = _LENGTH.unpack_from(self._held)
-        end = _LENGTH.size + length
-        if len(self._held) < end:
+        """The next whole message, or None if there is only part of one. Raises EOFError."""
+        if self._end() is None:
+            piece = os.read(self._fd, _PIECE)
+            if not piece:
+                raise EOFError
+            self._held += piece
+        end = self._end()
+        if end is None:
             return None
         body = bytes(self._held[_LENGTH.size : end])
         del self._held[:end]
         return msgspec.msgpack.decode(body, type=self._kind)
+
+    def _end(self) -> int | None:
+        """Where the first message that is held ends; None if it is not whole yet."""
+        if len(self._held) < _LENGTH.size:
+            return None
+        (length,) = _LENGTH.unpack_from(self._held)
+        end = _LENGTH.size + int(length)
+        return end if len(self._held) >= end else None
