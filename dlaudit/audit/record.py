@@ -8,6 +8,7 @@ must stay readable for as long as the system's documents are kept (AI Act, Artic
 from __future__ import annotations
 
 import math
+import operator
 from datetime import date
 from typing import Any, Literal
 
@@ -34,7 +35,7 @@ class Value(msgspec.Struct, frozen=True, kw_only=True):
     """The base of every record type: frozen, keyword-only."""
 
 
-class Card(Value, kw_only=True):
+class Card(Value, frozen=True, kw_only=True):
     """What exactly was audited.
 
     fingerprint: sha256 over (role, sha256 of file) pairs, never over paths, so that a moved file
@@ -47,8 +48,8 @@ class Card(Value, kw_only=True):
     splits: dict[str, Card] = {}
 
 
-class Interval(Value, kw_only=True):
-    """A confidence interval at ``level`` (already corrected, if it is one of several in a search)."""
+class Interval(Value, frozen=True, kw_only=True):
+    """A confidence interval at ``level`` (corrected already, if it is one of several in a search)."""
 
     low: float
     high: float
@@ -57,6 +58,7 @@ class Interval(Value, kw_only=True):
 
     def __post_init__(self) -> None:
         """Refuse ends that are not numbers or stand in the wrong order."""
+        _set(self, low=float(self.low), high=float(self.high))
         if not (math.isfinite(self.low) and math.isfinite(self.high)):
             message = f"an interval needs finite ends, got [{self.low}, {self.high}]"
             raise ValueError(message)
@@ -68,8 +70,8 @@ class Interval(Value, kw_only=True):
             raise ValueError(message)
 
 
-class Caveat(Value, kw_only=True):
-    """A doubt about a measurement. ``voids``: its rules cannot be decided, however good it looks."""
+class Caveat(Value, frozen=True, kw_only=True):
+    """A doubt about a measurement. ``voids``: its rules are undecided, however good it looks."""
 
     source: str
     name: str
@@ -77,7 +79,7 @@ class Caveat(Value, kw_only=True):
     voids: bool = False
 
 
-class Measurement(Value, kw_only=True):
+class Measurement(Value, frozen=True, kw_only=True):
     """One finite number about the audited system, with its uncertainty.
 
     Exactly one of ``interval`` and ``exact`` is given: ``exact`` is the reason why no sampling
@@ -98,6 +100,8 @@ class Measurement(Value, kw_only=True):
 
     def __post_init__(self) -> None:
         """Refuse values that are not finite and uncertainty that is missing or double."""
+        _set(self, value=float(self.value), n=operator.index(self.n), caveats=tuple(self.caveats))
+        _place(self)
         if not math.isfinite(self.value):
             message = f"measurement {self.name!r} is {self.value}: say Undefined, with the reason"
             raise ValueError(message)
@@ -109,7 +113,7 @@ class Measurement(Value, kw_only=True):
             raise ValueError(message)
 
 
-class Undefined(Value, kw_only=True):
+class Undefined(Value, frozen=True, kw_only=True):
     """A number that does not exist (empty group, 0/0, too few), never shown as 0 or NaN."""
 
     name: str
@@ -117,8 +121,12 @@ class Undefined(Value, kw_only=True):
     slice: dict[str, str] = {}
     conditions: dict[str, Scalar] = {}
 
+    def __post_init__(self) -> None:
+        """Refuse a slice and conditions that could not be read back."""
+        _place(self)
 
-class Artifact(Value, kw_only=True):
+
+class Artifact(Value, frozen=True, kw_only=True):
     """A file of evidence, named by its content. ``path`` is relative to the run's folder."""
 
     name: str
@@ -129,14 +137,14 @@ class Artifact(Value, kw_only=True):
     alt: str = ""
 
 
-class Cost(Value, kw_only=True):
+class Cost(Value, frozen=True, kw_only=True):
     """Sample-passes through the model: the currency of the benchmarks, alike on every machine."""
 
     forward: int
     backward: int
 
 
-class Measured(Value, kw_only=True, tag="measured", tag_field="kind"):
+class Measured(Value, frozen=True, kw_only=True, tag="measured", tag_field="kind"):
     """The check ran to its end."""
 
     measurements: tuple[Measurement, ...] = ()
@@ -144,14 +152,14 @@ class Measured(Value, kw_only=True, tag="measured", tag_field="kind"):
     artifacts: tuple[Artifact, ...] = ()
 
 
-class Skipped(Value, kw_only=True, tag="skipped", tag_field="kind"):
+class Skipped(Value, frozen=True, kw_only=True, tag="skipped", tag_field="kind"):
     """The model or the data does not offer what the check needs."""
 
     reason: str
     missing: tuple[str, ...] = ()
 
 
-class Errored(Value, kw_only=True, tag="errored", tag_field="kind"):
+class Errored(Value, frozen=True, kw_only=True, tag="errored", tag_field="kind"):
     """The check did not come to its end.
 
     error: ``Timeout``, ``WorkerDied``, ``OutOfMemory``, ``ImportFailed``, ``NonFinite`` or the
@@ -166,7 +174,7 @@ class Errored(Value, kw_only=True, tag="errored", tag_field="kind"):
 Outcome = Measured | Skipped | Errored
 
 
-class CheckRun(Value, kw_only=True):
+class CheckRun(Value, frozen=True, kw_only=True):
     """One run of one check. ``cost`` is null where it died with the worker that counted it."""
 
     id: str
@@ -179,7 +187,7 @@ class CheckRun(Value, kw_only=True):
     outcome: Outcome
 
 
-class AnswersRun(Value, kw_only=True):
+class AnswersRun(Value, frozen=True, kw_only=True):
     """The clean answers on one split: computed once, used by many checks, counted here."""
 
     split: str
@@ -188,7 +196,7 @@ class AnswersRun(Value, kw_only=True):
     artifact: Artifact
 
 
-class Rule(Value, kw_only=True):
+class Rule(Value, frozen=True, kw_only=True):
     """What a measurement must reach. Exactly one of ``at_least`` and ``at_most`` is given.
 
     ``slice`` and ``conditions`` are filters. ``origin``: ``plan``, ``suite:<name>`` or a file.
@@ -208,6 +216,7 @@ class Rule(Value, kw_only=True):
 
     def __post_init__(self) -> None:
         """Refuse a rule with no threshold, two thresholds or one that is not a number."""
+        _place(self)
         if (self.at_least is None) == (self.at_most is None):
             message = f"rule {self.id!r} needs exactly one of at_least and at_most"
             raise ValueError(message)
@@ -232,7 +241,36 @@ class Rule(Value, kw_only=True):
         return f"{self.measurement} {sign} {self.threshold:g}"
 
 
-class Waiver(Value, kw_only=True):
+def _place(one: Measurement | Undefined | Rule) -> None:
+    """Refuse a slice or conditions that JSON would not give back as they were.
+
+    NaN would be written as null and a tuple as a list, and the whole record could not be read
+    again. Raises ValueError.
+    """
+    settled: dict[str, dict[str, Any]] = {"slice": {}, "conditions": {}}
+    for field, kinds in (("slice", str), ("conditions", bool | int | float | str)):
+        for key, given in getattr(one, field).items():
+            value = settled[field][key] = _plain(given)
+            finite = not isinstance(value, float) or math.isfinite(value)
+            if not (isinstance(value, kinds) and finite):
+                wanted = "text" if field == "slice" else "a finite number, text or a boolean"
+                message = f"{field} {key!r} needs {wanted}, got {value!r}"
+                raise ValueError(message)
+    _set(one, **settled)
+
+
+def _plain(value: Any) -> Any:
+    """A number of numpy or torch as Python's own, which JSON can hold; anything else unchanged."""
+    return value.item() if hasattr(value, "item") else value
+
+
+def _set(one: Value, **fields: object) -> None:
+    """Settle fields of a value that is being made; afterwards it is frozen."""
+    for name, value in fields.items():
+        msgspec.structs.force_setattr(one, name, value)
+
+
+class Waiver(Value, frozen=True, kw_only=True):
     """Somebody answers, until a date, for what a run does not show."""
 
     run: str
@@ -242,7 +280,7 @@ class Waiver(Value, kw_only=True):
     expired: bool = False
 
 
-class Verdict(Value, kw_only=True):
+class Verdict(Value, frozen=True, kw_only=True):
     """A rule compared with everything in its run that it speaks of."""
 
     rule: str
@@ -252,8 +290,8 @@ class Verdict(Value, kw_only=True):
     waived: Waiver | None = None
 
 
-class Requirement(Value, kw_only=True):
-    """An item of a framework. ``kind``: T a test can feed it, D a declared fact, P a human process."""
+class Requirement(Value, frozen=True, kw_only=True):
+    """An item of a framework. ``kind``: T a test can feed it, D declared fact, P human process."""
 
     id: str
     framework: str
@@ -266,7 +304,7 @@ class Requirement(Value, kw_only=True):
     suites: tuple[str, ...] = ()
 
 
-class Finding(Value, kw_only=True):
+class Finding(Value, frozen=True, kw_only=True):
     """What the audit has to say about one requirement, and what limits it."""
 
     requirement: str
@@ -277,7 +315,7 @@ class Finding(Value, kw_only=True):
     limits: str = ""
 
 
-class Executor(Value, kw_only=True):
+class Executor(Value, frozen=True, kw_only=True):
     """Where the jobs ran, and what that isolates them from."""
 
     name: str
@@ -285,7 +323,7 @@ class Executor(Value, kw_only=True):
     slots: int = 1
 
 
-class AuditRecord(Value, kw_only=True):
+class AuditRecord(Value, frozen=True, kw_only=True):
     """The whole audit. Renderers, ``gate``, ``diff`` and ``verify`` read this and nothing else."""
 
     schema: str = SCHEMA
@@ -308,13 +346,13 @@ class AuditRecord(Value, kw_only=True):
 
     def _repr_html_(self) -> str:
         """Show the verdicts in a notebook."""
-        from dlaudit.reports.notebook import summary  # noqa: PLC0415  (reports load on demand)
+        from dlaudit.reports.notebook import summary
 
         return summary(self)
 
 
 def canonical(value: object) -> bytes:
-    """The one way a value is written: JSON, sorted keys, UTF-8, no spaces. What is hashed is this."""
+    """The one way a value is written and hashed: JSON, sorted keys, UTF-8, no spaces."""
     return msgspec.json.encode(value, order="sorted")
 
 
