@@ -1,0 +1,233 @@
+"""How far apart the groups' rates are: differences, ratios, and the widest gap of an attribute.
+
+Knows the reference group and what it is compared with; refuses thresholds, and refuses to let a
+group that is too small vanish from a comparison unsaid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
+
+from dlaudit.audit.parts import Yielded
+from dlaudit.audit.record import Caveat, Measurement, Scalar, Undefined
+from dlaudit.audit.statistics import LEVEL
+from dlaudit.errors import UnknownName
+from dlaudit.fairness.groups import ByGroup, Counted, Crowd
+from dlaudit.fairness.rates import RATES, Proportion
+
+if TYPE_CHECKING:
+    from dlaudit.audit.bench import Bench
+    from dlaudit.fairness.gaps import Gap, NoGap
+    from dlaudit.fairness.tally import Partition
+
+BEST = "best"
+
+
+class Row(NamedTuple):
+    """One rate over the groups of a partition: each group's proportion, and why it may not be used.
+
+    proportions, reasons: one entry per group; a reason is None where the rate is estimable.
+    """
+
+    name: str
+    partition: Partition
+    proportions: list[Proportion]
+    reasons: list[str | None]
+    conditions: dict[str, Scalar]
+
+    @property
+    def estimable(self) -> list[int]:
+        """The groups whose rate is a number here."""
+        return [group for group, reason in enumerate(self.reasons) if reason is None]
+
+
+class Disparity(ByGroup, frozen=True, kw_only=True):
+    """Differences and ratios of rates between groups, and the widest gap of each attribute.
+
+    ``<rate>_difference`` = group - reference (Newcombe), ``<rate>_ratio`` = group / reference
+    (Katz), for every group but the reference. reference: ``{ race = "Caucasian" }``; an attribute
+    that is not named there is compared with its largest known group, which depends on no decision.
+    ``"best"`` compares with the known group of the highest rate (the lowest of error rates), as New
+    York City's Local Law 144 asks; the intervals then cover that the data chose it.
+
+    ``<rate>_spread`` = largest - smallest and ``<rate>_worst_ratio`` = smallest / largest over the
+    groups of an attribute, with intervals that can reach 0 and 1, and ``<rate>_spread_p``, the p of
+    2,000 permutations. Groups of an intersection are a search: the level of their differences and
+    ratios is Bonferroni's. Every group that is too small to compare is listed.
+    """
+
+    measures: ClassVar[tuple[str, ...]] = tuple(
+        f"{rate}_{what}"
+        for rate in RATES
+        for what in ("difference", "ratio", "spread", "spread_p", "worst_ratio")
+    )
+
+    reference: dict[str, str] | Literal["best"] | None = None
+
+    def measure(self, bench: Bench) -> Iterator[Yielded]:
+        """Compare the groups of every attribute and intersection asked for."""
+        answers = bench.answers(self.split)
+        if isinstance(self.reference, dict):
+            for attribute in self.reference:
+                if attribute not in answers.groups:
+                    raise UnknownName(attribute, "group attribute", answers.groups)
+        for counted in self.counted(bench, answers):
+            if isinstance(counted, Crowd):
+                for name in self.measures:
+                    yield counted.undefined(name)
+                continue
+            reference = self._reference(counted)
+            for row in self._rows(counted, bench.classes):
+                yield from self._per_group(row, reference)
+                yield from self._overall(row, bench)
+        yield self.evidence(bench, answers)
+
+    def _reference(self, counted: Counted) -> int | None:
+        """The group to compare with, chosen by name and size alone; None for the best.
+
+        Raises UnknownName for a name that is no group of the attribute.
+        """
+        if self.reference == BEST:
+            return None
+        partition = counted.partition
+        named = self.reference if isinstance(self.reference, dict) else {}
+        possible = list(range(len(partition.slices)))
+        for attribute in partition.slices[0]:
+            known = {where[attribute] for where in partition.slices}
+            if attribute in named:
+                if named[attribute] not in known:
+                    raise UnknownName(named[attribute], f"group of {attribute}", known)
+                possible = [
+                    group for group in possible
+                    if partition.slices[group][attribute] == named[attribute]
+                ]  # fmt: skip
+        declared = [group for group in possible if partition.is_known(group)] or possible
+        return max(declared, key=lambda group: counted.tallies[group].n)
+
+    def _rows(self, counted: Counted, classes: tuple[str, ...]) -> Iterator[Row]:
+        """Every rate over the groups of one partition."""
+        for name, rate in RATES.items():
+            proportions = [rate.of(tally) for tally in counted.tallies]
+            reasons = [self.why_undefined(rate, found, classes) for found in proportions]
+            conditions = self.conditions(classes, name)
+            yield Row(name, counted.partition, proportions, reasons, conditions)
+
+    def _per_group(self, row: Row, reference: int | None) -> Iterator[Yielded]:
+        """Each group against the reference, or against the best."""
+        conditions = {
+            **row.conditions,
+            "reference": BEST if reference is None else row.partition.named(reference),
+        }
+        compared = [group for group in range(len(row.proportions)) if group != reference]
+        level = LEVEL
+        if row.partition.is_intersection:
+            searched = [group for group in compared if row.reasons[group] is None]
+            level = 1 - (1 - LEVEL) / max(1, len(searched))
+        if not compared:
+            yield from _undefined(
+                row, ("difference", "ratio"), "one group: nothing to compare", conditions
+            )
+        for group in compared:
+            for what, gap in self._compared(row, group, reference, level):
+                name, where = f"{row.name}_{what}", row.partition.slices[group]
+                if isinstance(gap, str):
+                    yield Undefined(name=name, reason=gap, slice=where, conditions=conditions)
+                else:
+                    yield Measurement(
+                        name=name, value=gap.value, interval=gap.interval, n=gap.n, slice=where,
+                        conditions=conditions,
+                    )  # fmt: skip
+
+    def _compared(
+        self, row: Row, group: int, reference: int | None, level: float
+    ) -> Iterator[tuple[str, Gap | str]]:
+        """One group's difference and ratio, or the reason why there is none."""
+        from dlaudit.fairness import gaps
+
+        reason = row.reasons[group]
+        if reason is None and reference is not None and (why := row.reasons[reference]):
+            reason = f"the reference {row.partition.named(reference)} is not estimable: {why}"
+        rivals = [
+            rival for rival in row.estimable if rival != group and row.partition.is_known(rival)
+        ]
+        if reason is None and reference is None and not rivals:
+            reason = "no other known group is estimable, so that none can be the best"
+        if reason is not None:
+            yield "difference", reason
+            yield "ratio", reason
+            return
+        one = row.proportions[group]
+        results: tuple[Gap, Gap | NoGap]
+        if reference is None:
+            end: Literal["highest", "lowest"] = (
+                "lowest" if RATES[row.name].better == "lower" else "highest"
+            )
+            best = gaps.Best([row.proportions[rival] for rival in rivals], end)
+            can = row.partition.is_known(group)
+            results = (
+                gaps.difference_to_best(one, best, is_candidate=can, level=level),
+                gaps.ratio_to_best(one, best, is_candidate=can, level=level),
+            )
+        else:
+            other = row.proportions[reference]
+            results = gaps.difference(one, other, level), gaps.ratio(one, other, level)
+        yield "difference", results[0]
+        yield "ratio", results[1].reason if isinstance(results[1], gaps.NoGap) else results[1]
+
+    def _overall(self, row: Row, bench: Bench) -> Iterator[Yielded]:
+        """The widest gap over the groups of the attribute."""
+        from dlaudit.fairness import gaps
+
+        conditions = {**row.conditions, "attribute": row.partition.attribute}
+        usable = [row.proportions[group] for group in row.estimable]
+        if len(usable) < 2:
+            reason = f"fewer than two groups to compare. {_left_out(row)}".strip()
+            yield from _undefined(row, ("spread", "spread_p", "worst_ratio"), reason, conditions)
+            return
+        caveats = self._caveats(row, bench)
+        spread, worst = gaps.spread(usable), gaps.worst_ratio(usable)
+        rng = bench.rng(f"permutation/{row.partition.attribute}/{row.name}")
+        yield Measurement(
+            name=f"{row.name}_spread", value=spread.value, interval=spread.interval, n=spread.n,
+            direction="lower", conditions=conditions, caveats=caveats,
+        )  # fmt: skip
+        yield Measurement(
+            name=f"{row.name}_spread_p", value=gaps.permutation_p(usable, rng), n=spread.n,
+            exact="the p of a seeded permutation test of these very samples",
+            conditions={**conditions, "resamples": gaps.RESAMPLES}, caveats=caveats,
+        )  # fmt: skip
+        if isinstance(worst, gaps.NoGap):
+            yield from _undefined(row, ("worst_ratio",), worst.reason, conditions)
+        else:
+            yield Measurement(
+                name=f"{row.name}_worst_ratio", value=worst.value, interval=worst.interval,
+                n=worst.n, direction="higher", conditions=conditions, caveats=caveats,
+            )  # fmt: skip
+
+    def _caveats(self, row: Row, bench: Bench) -> tuple[Caveat, ...]:
+        """A doubt that names the groups that the widest gap leaves out."""
+        if not (left := _left_out(row)):
+            return ()
+        message = f"left out of the comparison, each listed as undefined: {left}"
+        return (Caveat(source=bench.run, name="groups-left-out", message=message),)
+
+
+def _left_out(row: Row) -> str:
+    """The groups whose rate is not estimable, each with the reason; once, if all share it."""
+    if not row.estimable and len(set(row.reasons)) == 1:
+        return str(row.reasons[0])
+    return "; ".join(
+        f"{row.partition.named(group)} ({reason})"
+        for group, reason in enumerate(row.reasons)
+        if reason is not None
+    )
+
+
+def _undefined(
+    row: Row, whats: tuple[str, ...], reason: str, conditions: dict[str, Scalar]
+) -> Iterator[Undefined]:
+    """Gaps of a whole attribute that do not exist."""
+    stated = {**conditions, "attribute": row.partition.attribute}
+    for what in whats:
+        yield Undefined(name=f"{row.name}_{what}", reason=reason, conditions=stated)

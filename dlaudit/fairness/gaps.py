@@ -1,0 +1,206 @@
+"""Gaps between groups: differences, ratios and the widest of them, with intervals and a p-value.
+
+Knows proportions and numpy's randomness; refuses thresholds, and refuses to treat a group that the
+data chose (the best, the farthest apart) as if it had been named beforehand.
+
+The widest gap over groups is a maximum over pairs, and the pair is chosen by the same data that
+measure it. A percentile bootstrap of it cannot hold 0, so that equal groups are always accused.
+Here the interval comes from the intervals of the pairs (Newcombe 1998 for differences, Katz 1978
+for ratios):
+
+* The end away from "no gap" is the farthest end of any pair at the nominal level. The truly widest
+  pair is among them, so its own interval alone already keeps the level.
+* The end towards "no gap" is the farthest such end of any pair at the level that Bonferroni asks
+  for all pairs together, and is cut at "no gap". It claims a gap only if some single pair shows one
+  beyond what the number of pairs explains.
+
+The coverage of both, also under equality, is simulated in ``tests/fairness/test_gap_coverage.py``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from itertools import combinations
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from dlaudit.audit.record import Interval
+from dlaudit.audit.statistics import LEVEL, katz, newcombe
+from dlaudit.fairness.rates import Proportion
+
+RESAMPLES = 2000
+
+
+class Gap(NamedTuple):
+    """A gap with its interval; n: the samples behind it."""
+
+    value: float
+    interval: Interval
+    n: int
+
+
+class NoGap(NamedTuple):
+    """Why a gap is not defined."""
+
+    reason: str
+
+
+Pair = tuple[Proportion, Proportion]
+Between = Callable[[Proportion, Proportion, float], Interval]
+
+
+def difference(group: Proportion, reference: Proportion, level: float = LEVEL) -> Gap:
+    """Group minus reference, Newcombe's interval."""
+    return Gap(
+        group.value - reference.value, _newcombe(group, reference, level), group.n + reference.n
+    )
+
+
+def ratio(group: Proportion, reference: Proportion, level: float = LEVEL) -> Gap | NoGap:
+    """Group over reference, Katz's interval; not defined where a count is zero."""
+    if not (group.successes and reference.successes):
+        return NoGap(_no_logarithm(group, reference))
+    return Gap(group.value / reference.value, _katz(group, reference, level), group.n + reference.n)
+
+
+def spread(groups: Sequence[Proportion], level: float = LEVEL) -> Gap:
+    """Largest minus smallest of two or more groups: 0 where all are equal."""
+    pairs = [*combinations(groups, 2), *((b, a) for a, b in combinations(groups, 2))]
+    interval = _largest(pairs, _newcombe, tests=len(pairs) // 2, floor=0.0, level=level)
+    values = [group.value for group in groups]
+    return Gap(max(values) - min(values), interval, sum(group.n for group in groups))
+
+
+def worst_ratio(groups: Sequence[Proportion], level: float = LEVEL) -> Gap | NoGap:
+    """Smallest over largest of two or more groups: 1 where all are equal."""
+    if not all(group.successes for group in groups):
+        return NoGap(_no_logarithm(*groups))
+    pairs = [*combinations(groups, 2), *((b, a) for a, b in combinations(groups, 2))]
+    interval = _smallest(pairs, _katz, tests=len(pairs) // 2, ceiling=1.0, level=level)
+    values = [group.value for group in groups]
+    return Gap(min(values) / max(values), interval, sum(group.n for group in groups))
+
+
+class Best(NamedTuple):
+    """The groups that can be the best one, and which end of the scale is best."""
+
+    candidates: Sequence[Proportion]
+    end: Literal["highest", "lowest"]
+
+    @property
+    def observed(self) -> Proportion:
+        """The candidate that looks best here. Ties go to the first."""
+        pick = max if self.end == "highest" else min
+        return pick(self.candidates, key=lambda group: group.value)
+
+
+def difference_to_best(
+    group: Proportion, best: Best, *, is_candidate: bool, level: float = LEVEL
+) -> Gap:
+    """Group minus the best of ``best``, with an interval that covers the choice of the best.
+
+    is_candidate: the group may itself be the best one (it never stands among the rivals in
+    ``best``). Its difference is then 0 at most (highest is best) or at least (lowest is best).
+    """
+    pairs = [(group, rival) for rival in best.candidates]
+    observed = group.value - best.observed.value
+    if best.end == "highest":
+        ceiling = 0.0 if is_candidate else 1.0
+        interval = _smallest(pairs, _newcombe, tests=len(pairs), ceiling=ceiling, level=level)
+        value = min(observed, ceiling)
+    else:
+        floor = 0.0 if is_candidate else -1.0
+        interval = _largest(pairs, _newcombe, tests=len(pairs), floor=floor, level=level)
+        value = max(observed, floor)
+    return Gap(value, interval, group.n + best.observed.n)
+
+
+def ratio_to_best(
+    group: Proportion, best: Best, *, is_candidate: bool, level: float = LEVEL
+) -> Gap | NoGap:
+    """Group over the best of ``best``, with an interval that covers the choice of the best."""
+    if not (group.successes and best.observed.successes):
+        return NoGap(_no_logarithm(group, best.observed))
+    # A rival that was never selected is not the best of those with the highest rate.
+    pairs = [(group, rival) for rival in best.candidates if rival.successes]
+    observed = group.value / best.observed.value
+    if best.end == "highest":
+        ceiling = 1.0 if is_candidate else math.inf
+        interval = _smallest(pairs, _katz, tests=len(pairs), ceiling=ceiling, level=level)
+        value = min(observed, ceiling)
+    else:
+        floor = 1.0 if is_candidate else 0.0
+        interval = _largest(pairs, _katz, tests=len(pairs), floor=floor, level=level)
+        value = max(observed, floor)
+    return Gap(value, interval, group.n + best.observed.n)
+
+
+def permutation_p(
+    groups: Sequence[Proportion], rng: np.random.Generator, *, resamples: int = RESAMPLES
+) -> float:
+    """The p of the spread, were the same successes dealt to the samples of all groups at random.
+
+    (1 + hits) / (1 + resamples): never 0. Permuted columns are not drawn; their group counts are,
+    from the multivariate hypergeometric distribution that they follow, so that a million samples
+    cost what ten do.
+    """
+    sizes = np.array([group.n for group in groups])
+    dealt = rng.multivariate_hypergeometric(
+        sizes, sum(group.successes for group in groups), size=resamples
+    )
+    values = [group.value for group in groups]
+    # A permuted table can tie with the observed one up to rounding: count it as a hit.
+    hits = int((np.ptp(dealt / sizes, axis=1) >= max(values) - min(values) - 1e-12).sum())
+    return (1 + hits) / (1 + resamples)
+
+
+def _newcombe(first: Proportion, second: Proportion, level: float) -> Interval:
+    return newcombe(first.successes, first.n, second.successes, second.n, level)
+
+
+def _katz(first: Proportion, second: Proportion, level: float) -> Interval:
+    interval = katz(first.successes, first.n, second.successes, second.n, level)
+    assert interval is not None  # noqa: S101  (callers have refused zero counts)
+    return interval
+
+
+def _no_logarithm(*groups: Proportion) -> str:
+    empty = next(group for group in groups if not group.successes)
+    return f"0 of {empty.n} in a group: a ratio has no logarithm there; see the difference"
+
+
+def _together(level: float, tests: int) -> float:
+    """The level of each of ``tests`` intervals that hold ``level`` all together (Bonferroni)."""
+    return 1 - (1 - level) / tests
+
+
+def _largest(
+    pairs: Iterable[Pair], between: Between, *, tests: int, floor: float, level: float
+) -> Interval:
+    """Interval of the largest gap over ``pairs``, known to be ``floor`` at least."""
+    pairs = list(pairs)
+    strict = [between(*pair, _together(level, tests)) for pair in pairs]
+    plain = [between(*pair, level) for pair in pairs]
+    return Interval(
+        low=max(floor, *(one.low for one in strict)),
+        high=max(floor, *(one.high for one in plain)),
+        level=level,
+        method=f"{plain[0].method}-pairs",
+    )
+
+
+def _smallest(
+    pairs: Iterable[Pair], between: Between, *, tests: int, ceiling: float, level: float
+) -> Interval:
+    """Interval of the smallest gap over ``pairs``, known to be ``ceiling`` at most."""
+    pairs = list(pairs)
+    strict = [between(*pair, _together(level, tests)) for pair in pairs]
+    plain = [between(*pair, level) for pair in pairs]
+    return Interval(
+        low=min(ceiling, *(one.low for one in plain)),
+        high=min(ceiling, *(one.high for one in strict)),
+        level=level,
+        method=f"{plain[0].method}-pairs",
+    )

@@ -1,0 +1,199 @@
+"""Rates of every declared group, each with its interval and its own denominator.
+
+Knows how groups are asked for and how their rates are told; refuses thresholds, and refuses to drop
+a group that is too small, empty or unknown: it is listed as undefined, with its count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple
+
+from msgspec import Meta
+
+from dlaudit.audit.parts import Check, Needs, Yielded
+from dlaudit.audit.record import Artifact, Cost, Measurement, Scalar, Undefined, canonical
+from dlaudit.audit.statistics import wilson
+from dlaudit.errors import PlanError, UnknownName
+from dlaudit.fairness.rates import RATES, Proportion, Rate, Tally
+
+if TYPE_CHECKING:
+    from dlaudit.audit.bench import Answers, Bench
+    from dlaudit.fairness.tally import Cells, Partition
+
+
+class Counted(NamedTuple):
+    """One way of dividing the samples, counted: a tally per group of ``partition``."""
+
+    partition: Partition
+    table: Cells
+    tallies: list[Tally]
+
+
+class Crowd(NamedTuple):
+    """An attribute with so many different values that they are no groups."""
+
+    attribute: str
+    groups: int
+
+    def undefined(self, name: str) -> Undefined:
+        """Why nothing is measured, and what to do."""
+        reason = (
+            f"{self.attribute} has {self.groups} different values: declare bins or categories for "
+            "it in the data's args, or raise most_groups"
+        )
+        return Undefined(name=name, reason=reason, conditions={"attribute": self.attribute})
+
+
+class ByGroup(Check, frozen=True, kw_only=True):
+    """What every check of groups asks for, and the counting that they share.
+
+    attributes: names, or names with the groups to expect (``{ race = ["A", "B"] }``: one that has
+    no sample is listed); None for all that the data declare. intersections: true for every two
+    attributes, or a list such as ``[["race", "sex"]]``. minimum: how many samples a rate needs in
+    its denominator, else it is undefined. positive: the class that counts as selected, by name or
+    index; of two classes the second. most_groups: attributes with more values are not groups.
+    """
+
+    needs: ClassVar[Needs] = Needs(model=("decisions",), data=("labels", "groups"))
+
+    attributes: list[str] | dict[str, list[str]] | None = None
+    intersections: bool | list[list[str]] = False
+    minimum: Annotated[int, Meta(ge=1)] = 30
+    positive: int | str | None = None
+    split: str = "test"
+    most_groups: Annotated[int, Meta(ge=2)] = 50
+
+    def passes(self, *, n: int, classes: int) -> Cost:
+        """Nothing beyond the clean answers."""
+        del n, classes
+        return Cost(forward=0, backward=0)
+
+    def positive_class(self, classes: tuple[str, ...]) -> int | None:
+        """The index of the class that counts as selected; None where several could be.
+
+        Raises UnknownName for a name that is no class, PlanError for an index that is none.
+        """
+        match self.positive:
+            case None:
+                return 1 if len(classes) == 2 else None
+            case str() as name:
+                if name not in classes:
+                    raise UnknownName(name, "class", classes)
+                return classes.index(name)
+            case index:
+                if not 0 <= index < len(classes):
+                    message = f"positive: expected a class index below {len(classes)}, got {index}"
+                    raise PlanError(message)
+                return index
+
+    def conditions(self, classes: tuple[str, ...], rate: str) -> dict[str, Scalar]:
+        """The protocol of a rate, as it stands beside every number."""
+        stated: dict[str, Scalar] = {"minimum": self.minimum, "split": self.split}
+        positive = self.positive_class(classes)
+        if RATES[rate].needs_positive and positive is not None:
+            stated["positive"] = classes[positive]
+        return stated
+
+    def counted(self, bench: Bench, answers: Answers) -> Iterator[Counted | Crowd]:
+        """Every attribute, then every intersection, divided and counted."""
+        from dlaudit.fairness import tally
+
+        positive = self.positive_class(bench.classes)
+        parts: dict[str, Partition] = {}
+        for attribute, expected in tally.chosen(answers.groups, self.attributes).items():
+            known = {*expected, *_declared_by(bench.data.card.facts, attribute)}
+            part = tally.single(attribute, answers.groups[attribute], known)
+            if len(part.slices) > self.most_groups:
+                yield Crowd(attribute, len(part.slices))
+            else:
+                parts[attribute] = part
+        for part in (*parts.values(), *tally.intersected(parts, self.intersections or ())):
+            table = tally.cells(
+                part.codes, answers.y, answers.predicted, classes=len(bench.classes)
+            )
+            tallies = tally.tallies(table, len(part.slices), positive=positive)
+            yield Counted(part, table, tallies)
+
+    def why_undefined(self, rate: Rate, found: Proportion, classes: tuple[str, ...]) -> str | None:
+        """Why a group's rate is not a number here, None where it is one."""
+        if rate.needs_positive and self.positive_class(classes) is None:
+            return (
+                f"{len(classes)} classes and none of them named as the positive one: "
+                "set the parameter positive"
+            )
+        if found.n < self.minimum:
+            return f"{found.n} {rate.denominator}, fewer than the minimum of {self.minimum}"
+        return None
+
+    def evidence(self, bench: Bench, answers: Answers) -> Artifact:
+        """Every sample's label, decision and groups."""
+        columns = {f"group_{name}": column for name, column in answers.groups.items()}
+        return bench.keep_table(
+            f"{bench.run}.samples",
+            {"id": answers.id, "y": answers.y, "predicted": answers.predicted, **columns},
+            caption=f"Label, decision and groups of each sample of the {self.split} split.",
+        )
+
+
+def _declared_by(facts: dict[str, Any], attribute: str) -> set[str]:
+    """The groups that the data set's card names, so that one without a sample here is listed."""
+    groups = facts.get("groups", {})
+    return set(groups.get(attribute, ())) if isinstance(groups, dict) else set()
+
+
+class Groups(ByGroup, frozen=True, kw_only=True):
+    """Selection rate, error rates, precision and accuracy of each group, with Wilson intervals.
+
+    Point values by fairlearn (``via_fairlearn``), intervals from the counts (Wilson 1927), n is the
+    rate's own denominator. A rate whose denominator is below ``minimum`` is undefined, with the
+    count. ``group_size`` counts every group, also those that are unknown or hold no sample.
+    """
+
+    measures: ClassVar[tuple[str, ...]] = (*RATES, "group_size")
+
+    def measure(self, bench: Bench) -> Iterator[Yielded]:
+        """Measure every group of every attribute and intersection asked for."""
+        answers = bench.answers(self.split)
+        counts: list[dict[str, Any]] = []
+        for counted in self.counted(bench, answers):
+            if isinstance(counted, Crowd):
+                for name in self.measures:
+                    yield counted.undefined(name)
+                continue
+            yield from self._rates(counted, bench.classes)
+            for where, tally in zip(counted.partition.slices, counted.tallies, strict=True):
+                counts.append({"slice": where, **tally._asdict()})
+        yield self.evidence(bench, answers)
+        yield bench.keep(
+            f"{bench.run}.counts",
+            canonical({"positive": self.positive_class(bench.classes), "groups": counts}),
+            media_type="application/json",
+            caption="Confusion counts of each group: what every rate is computed from.",
+        )
+
+    def _rates(self, counted: Counted, classes: tuple[str, ...]) -> Iterator[Yielded]:
+        """The rates of the groups of one partition."""
+        from dlaudit.fairness import via_fairlearn
+
+        points = via_fairlearn.rates(
+            counted.table, counted.tallies, positive=self.positive_class(classes)
+        )
+        for group, (where, tally) in enumerate(
+            zip(counted.partition.slices, counted.tallies, strict=True)
+        ):
+            yield Measurement(
+                name="group_size", value=tally.n, n=tally.n, exact="a count", slice=where,
+                conditions={"split": self.split}, unit="samples",
+            )  # fmt: skip
+            for name, rate in RATES.items():
+                found, conditions = rate.of(tally), self.conditions(classes, name)
+                if reason := self.why_undefined(rate, found, classes):
+                    yield Undefined(name=name, reason=reason, slice=where, conditions=conditions)
+                    continue
+                value = points[name][group]
+                assert value is not None  # noqa: S101  (only a denominator of 0 has none)
+                yield Measurement(
+                    name=name, value=value, n=found.n, slice=where, conditions=conditions,
+                    interval=wilson(found.successes, found.n), direction=rate.better,
+                )  # fmt: skip
