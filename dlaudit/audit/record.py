@@ -49,7 +49,7 @@ class Card(Value, frozen=True, kw_only=True):
 
 
 class Interval(Value, frozen=True, kw_only=True):
-    """A confidence interval at ``level`` (corrected already, if it is one of several in a search)."""
+    """A confidence interval at ``level`` (corrected already, if one of several in a search)."""
 
     low: float
     high: float
@@ -315,6 +315,14 @@ class Finding(Value, frozen=True, kw_only=True):
     limits: str = ""
 
 
+class SuiteCard(Value, frozen=True, kw_only=True):
+    """A suite of the plan in its own words. sentence: what a report may say of what it shows."""
+
+    name: str
+    title: str = ""
+    sentence: str = ""
+
+
 class Executor(Value, frozen=True, kw_only=True):
     """Where the jobs ran, and what that isolates them from."""
 
@@ -343,6 +351,7 @@ class AuditRecord(Value, frozen=True, kw_only=True):
     waivers: tuple[Waiver, ...] = ()
     requirements: tuple[Requirement, ...] = ()
     findings: tuple[Finding, ...] = ()
+    suites: tuple[SuiteCard, ...] = ()
 
     def _repr_html_(self) -> str:
         """Show the verdicts in a notebook."""
