@@ -87,7 +87,7 @@ def _live(source: Source, model: Model, data: Dataset, folder: Path) -> AuditRec
     plan = read_with(source, registry, model=nothing, data={"test": nothing})
     try:
         subject = fitted(Subject(model=model, data=data), max_samples=plan.max_samples, seed=plan.seed)
-        executor = LiveExecutor(described(plan, subject), Workplace(subject, registry))
+        executor = LiveExecutor(described(plan, subject, registry), Workplace(subject, registry))
         record, run_folder = run_audit(source, executor, folder, events=Events())
         write_reports(run_folder, record, source.formats, registry)
     finally:

@@ -20,9 +20,10 @@ from dlaudit.audit.findings import Declaration, find
 from dlaudit.audit.judge import dated, judge_all
 from dlaudit.audit.perform import Job, Opened
 from dlaudit.audit.plan import Plan, RunSpec, Source
-from dlaudit.audit.record import AuditRecord, CheckRun, Requirement
-from dlaudit.audit.registry import Registry
+from dlaudit.audit.record import AuditRecord, CheckRun, Requirement, SuiteCard
+from dlaudit.audit.registry import ImportFailed, Registry
 from dlaudit.audit.run_folder import Journal, RunFolder, Seal
+from dlaudit.errors import UnknownName
 
 PACKAGES = (
     "torch", "numpy", "scipy", "pandas", "scikit-learn", "foolbox", "captum", "fairlearn",
@@ -63,8 +64,7 @@ def audit(
         if resume:
             events.resumed(len(journal.done))
         measure(opened.plan, executor, folder, journal, events)
-        requirements = catalogue(opened.plan, Registry())
-        record = concluded(opened, journal, executor, requirements)
+        record = concluded(opened, journal, executor, Registry())
         folder.finish(record)
     return record, folder
 
@@ -96,7 +96,7 @@ def concluded(
     opened: Opened,
     journal: Journal,
     executor: AnyExecutor,
-    requirements: tuple[Requirement, ...],
+    registry: Registry,
 ) -> AuditRecord:
     """The record: what was measured, judged and found."""
     plan = opened.plan
@@ -111,11 +111,13 @@ def concluded(
         model=opened.model,
         data=opened.data,
         models=opened.models,
+        suites=opened.suites,
         answers=journal.answers(),
         runs=tuple(journal.done[spec.id].run for spec in plan.runs),
         rules=plan.rules,
         waivers=plan.waivers,
-        requirements=requirements,
+        requirements=catalogue(plan, registry),
+        suites=suite_cards(plan, registry),
     )
     return judged(record)
 
@@ -146,6 +148,18 @@ def catalogue(plan: Plan, registry: Registry) -> tuple[Requirement, ...]:
     return tuple(
         item for name in plan.catalogues for item in registry.find("catalogues", name).get()()
     )
+
+
+def suite_cards(plan: Plan, registry: Registry) -> tuple[SuiteCard, ...]:
+    """The plan's suites in their own words; one that cannot be imported stands as a broken run."""
+    cards = []
+    for name in plan.suites:
+        try:
+            suite = registry.find("suites", name).get()
+        except (UnknownName, ImportFailed):
+            continue
+        cards.append(SuiteCard(name=suite.name, title=suite.title, sentence=suite.sentence))
+    return tuple(cards)
 
 
 def environment(executor: AnyExecutor, device: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import random
 import sys
 import time
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +32,11 @@ from dlaudit.audit.record import (
     Measurement,
     Outcome,
     Skipped,
+    SuiteCard,
     Undefined,
 )
 from dlaudit.audit.registry import ImportFailed, Registry
-from dlaudit.audit.subject import open_subject
+from dlaudit.audit.subject import first_rows, open_subject
 from dlaudit.errors import AuditError
 
 
@@ -66,7 +67,10 @@ class Done(msgspec.Struct, frozen=True, kw_only=True, tag_field="say", tag="done
 
 
 class Opened(msgspec.Struct, frozen=True, kw_only=True, tag_field="say", tag="opened"):
-    """The plan is sound, and this is what it names. sizes: samples per split."""
+    """The plan is sound, and this is what it names.
+
+    sizes: samples per split. offers: of ``model`` and ``data``. speed: seconds per forward and per backward sample-pass, if that was asked for.
+    """
 
     plan: Plan
     model: Card
@@ -75,6 +79,9 @@ class Opened(msgspec.Struct, frozen=True, kw_only=True, tag_field="say", tag="op
     sizes: dict[str, int]
     classes: tuple[str, ...]
     device: str
+    offers: dict[str, tuple[str, ...]]
+    suites: tuple[SuiteCard, ...] = ()
+    speed: tuple[float, float] | None = None
 
 
 class NothingMeasured(AuditError):
@@ -132,11 +139,41 @@ def open_workplace(source: Source) -> tuple[Opened, Workplace]:
     registry = source.registry()
     plan = read(source, registry)
     subject = open_subject(plan, Path(source.root), registry)
-    return described(plan, subject), Workplace(subject, registry)
+    what = described(plan, subject, registry)
+    if source.calibrate:
+        what = msgspec.structs.replace(what, speed=speed(subject))
+    return what, Workplace(subject, registry)
 
 
-def described(plan: Plan, subject: Subject) -> Opened:
+def speed(subject: Subject) -> tuple[float, float] | None:
+    """Seconds per forward and per backward sample-pass, from the fastest of three short tries."""
+    if "logits" not in subject.model.offers:
+        return None
+    rows = first_rows(subject.data)
+
+    def fastest(answer: Callable[[], object]) -> float:
+        tries = []
+        for _ in range(3):
+            started = time.perf_counter()
+            answer()
+            tries.append(time.perf_counter() - started)
+        return min(tries) / len(rows.y)
+
+    forward = fastest(lambda: subject.model.logits(rows.x))
+    if "gradients" not in subject.model.offers:
+        return forward, 0.0
+    both = fastest(lambda: subject.model.loss_gradient(rows.x, rows.y))
+    return forward, max(0.0, both - forward)
+
+
+def described(plan: Plan, subject: Subject, registry: Registry) -> Opened:
     """The plan and the cards of what was opened."""
+    suites = []
+    for name in plan.suites:
+        # A suite that cannot be imported is an errored run; it has nothing to say of itself.
+        with contextlib.suppress(ImportFailed):
+            suite = registry.find("suites", name).get()
+            suites.append(SuiteCard(name=suite.name, title=suite.title, sentence=suite.sentence))
     return Opened(
         plan=plan,
         model=subject.model.card,
@@ -145,6 +182,11 @@ def described(plan: Plan, subject: Subject) -> Opened:
         sizes={split: subject.data.size(split) for split in plan.data},
         classes=subject.model.classes,
         device=subject.model.device,
+        offers={
+            "model": tuple(sorted(subject.model.offers)),
+            "data": tuple(sorted(subject.data.offers)),
+        },
+        suites=tuple(suites),
     )
 
 

@@ -88,7 +88,7 @@ class Source(Strict, kw_only=True):
 
     root: the folder that relative paths are relative to. settings: ``key=value`` in TOML. only and
     skip: run ids. formats: renderers, checked here because they are asked for here, yet no part of
-    the plan.
+    the plan. calibrate: also time the model on a few rows.
     """
 
     root: str
@@ -99,6 +99,7 @@ class Source(Strict, kw_only=True):
     only: tuple[str, ...] = ()
     skip: tuple[str, ...] = ()
     formats: tuple[str, ...] = ()
+    calibrate: bool = False
 
     def registry(self) -> Registry:
         """All parts, those of the plug-in files among them."""
