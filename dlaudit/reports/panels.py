@@ -1,0 +1,291 @@
+"""Which measurements stand together: one table with one axis each, and the curves of a suite.
+
+Knows names, slices and conditions; never verdicts beyond the thresholds that it marks. What all
+rows share is said once above the table, so that a table of hundreds of rows stays readable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from dlaudit.audit.judge import speaks_of
+from dlaudit.audit.record import CheckRun, Measured, Measurement, Rule, Scalar, Undefined
+from dlaudit.reports import charts, wording
+from dlaudit.reports.outline import Judged, Outline, SuitePart, worst_observed
+
+PLOTTED = 80
+"""Rows of one table that get a mark on the axis; beyond, a figure can no longer be read."""
+OBSERVED = 12
+"""Measurements that a rule shows, worst first; all of them stand in the table of its run."""
+
+
+class Row(NamedTuple):
+    """One measurement in a table. notes: letters of the notes below. strip: None if not plotted."""
+
+    label: str
+    measurement: Measurement
+    value: str
+    interval: str
+    strip: charts.Strip | None
+    thresholds: tuple[float, ...]
+    notes: tuple[str, ...]
+    void: bool
+
+
+class Panel(NamedTuple):
+    """Rows along one axis. reference: the position of the value over everybody, if there is one."""
+
+    title: str
+    unit: str
+    axis: charts.Axis
+    rows: tuple[Row, ...]
+    reference: float | None
+    unplotted: int
+
+
+class Note(NamedTuple):
+    """A remark below a table: its letter, what kind it is, who says it, what it says."""
+
+    letter: str
+    kind: str
+    source: str
+    text: str
+
+
+class RunPage(NamedTuple):
+    """What a measured run has to show."""
+
+    common: dict[str, Scalar]
+    panels: tuple[Panel, ...]
+    notes: tuple[Note, ...]
+    undefined: tuple[tuple[str, str, str], ...]
+
+
+class Notes:
+    """Gives each different remark of one table a letter: a, b, …, z, aa, …."""
+
+    def __init__(self) -> None:
+        """Start with none."""
+        self._letters: dict[tuple[str, str, str], str] = {}
+
+    def letter(self, kind: str, source: str, text: str) -> str:
+        """The letter of a remark, the same one each time it is made."""
+        return self._letters.setdefault((kind, source, text), _letters(len(self._letters)))
+
+    def of(self, one: Measurement) -> tuple[str, ...]:
+        """The letters of everything that qualifies a measurement."""
+        letters = [self.letter("exact", "", one.exact)] if one.exact is not None else []
+        for caveat in one.caveats:
+            kind = "voids" if caveat.voids else "caveat"
+            source = " ".join(text for text in (caveat.source, caveat.name) if text)
+            letters.append(self.letter(kind, source, caveat.message))
+        return tuple(letters)
+
+    @property
+    def listed(self) -> tuple[Note, ...]:
+        """All remarks in the order of their letters."""
+        return tuple(Note(letter, *remark) for remark, letter in self._letters.items())
+
+
+def _letters(position: int) -> str:
+    text = ""
+    position += 1
+    while position:
+        position, rest = divmod(position - 1, 26)
+        text = chr(ord("a") + rest) + text
+    return text
+
+
+def run_page(run: CheckRun, judged: Sequence[Judged]) -> RunPage:
+    """The tables of a run. judged: the rules that speak of it, whose thresholds are marked."""
+    if not isinstance(run.outcome, Measured):
+        return RunPage({}, (), (), ())
+    measurements, undefined = run.outcome.measurements, run.outcome.undefined
+    common = shared_conditions((*measurements, *undefined))
+    rules = [one.rule for one in judged if one.rule is not None]
+    notes = Notes()
+    panels = tuple(
+        _panel(title, rows, rules, notes) for title, rows in _grouped(measurements, common)
+    )
+    missing = tuple(
+        (one.name, wording.where(one.slice, _varying(one, common)), one.reason)
+        for one in undefined
+    )
+    return RunPage(common, panels, notes.listed, missing)
+
+
+class RulePage(NamedTuple):
+    """What a rule saw, worst first. common: the conditions that all of it shares.
+
+    unseen: how many further measurements stand only in the table of the run.
+    """
+
+    panel: Panel | None
+    notes: tuple[Note, ...]
+    common: dict[str, Scalar]
+    unseen: int
+
+
+def rule_page(one: Judged) -> RulePage:
+    """What a rule saw; no panel where it saw nothing."""
+    seen = worst_observed(one)
+    if not seen or one.rule is None:
+        return RulePage(None, (), one.rule.conditions if one.rule else {}, 0)
+    notes = Notes()
+    common = shared_conditions(seen)
+    rows = [
+        (wording.where(m.slice, _varying(m, common)) or "everybody", m) for m in seen[:OBSERVED]
+    ]
+    panel = _panel(one.rule.measurement, rows, [one.rule], notes, threshold=one.rule.threshold)
+    return RulePage(panel, notes.listed, common, len(seen) - len(rows))
+
+
+def shared_conditions(numbers: Iterable[Measurement | Undefined]) -> dict[str, Scalar]:
+    """The conditions that every one of them has, with the same value."""
+    found = list(numbers)
+    if not found:
+        return {}
+    return {
+        key: value
+        for key, value in found[0].conditions.items()
+        if all(
+            key in one.conditions
+            and one.conditions[key] == value
+            and isinstance(one.conditions[key], bool) == isinstance(value, bool)
+            for one in found
+        )
+    }
+
+
+def _varying(one: Measurement | Undefined, common: dict[str, Scalar]) -> dict[str, Scalar]:
+    return {key: value for key, value in one.conditions.items() if key not in common}
+
+
+def _grouped(
+    measurements: Sequence[Measurement], common: dict[str, Scalar]
+) -> list[tuple[str, list[tuple[str, Measurement]]]]:
+    """Tables as (title, rows): one per name with several rows; lone rates share one table."""
+    by_name: dict[str, list[Measurement]] = {}
+    for one in measurements:
+        by_name.setdefault(one.name, []).append(one)
+    tables: dict[str, list[tuple[str, Measurement]]] = {}
+    for name, rows in by_name.items():
+        if len(rows) > 1:
+            tables[name] = [
+                (wording.where(one.slice, _varying(one, common)) or "everybody", one)
+                for one in rows
+            ]
+        else:
+            extra = wording.where(rows[0].slice, _varying(rows[0], common))
+            label = f"{name}, {extra}" if extra else name
+            title = "" if _is_rate(rows[0]) else f"\0{name}"
+            tables.setdefault(title, []).append((label, rows[0]))
+    # A lone number that is no rate has a table of its own, whose title would only repeat its row.
+    return [("" if title.startswith("\0") else title, rows) for title, rows in tables.items()]
+
+
+def _is_rate(one: Measurement) -> bool:
+    return one.unit is None and all(-1 <= end <= 1 for end in charts.extent(one))
+
+
+def _panel(
+    title: str,
+    rows: Sequence[tuple[str, Measurement]],
+    rules: Sequence[Rule],
+    notes: Notes,
+    *,
+    threshold: float | None = None,
+) -> Panel:
+    plotted = [one for _, one in rows[:PLOTTED]]
+    relevant = {
+        id(one): [rule for rule in rules if rule.measurement == one.name and speaks_of(rule, one)]
+        for one in plotted
+    }
+    reach = [end for one in plotted for end in charts.extent(one)]
+    thresholds = {rule.threshold for found in relevant.values() for rule in found}
+    along = charts.axis(charts.around(reach, thresholds))
+    overall = next((one for one in plotted if title and not one.slice and len(plotted) > 1), None)
+    built = []
+    for label, one in rows:
+        value, interval = wording.shown(one, threshold=threshold)
+        here = relevant.get(id(one), [])
+        built.append(
+            Row(
+                label,
+                one,
+                value,
+                interval,
+                charts.strip(one, along) if id(one) in relevant else None,
+                tuple(dict.fromkeys(along.at(rule.threshold) for rule in here)),
+                notes.of(one),
+                any(caveat.voids for caveat in one.caveats),
+            )
+        )
+    same_conditions = overall and all(one.conditions == overall.conditions for one in plotted)
+    return Panel(
+        title,
+        rows[0][1].unit or "",
+        along,
+        tuple(built),
+        along.at(overall.value) if overall and same_conditions else None,
+        max(0, len(rows) - PLOTTED),
+    )
+
+
+def curves(part: SuitePart, outline: Outline) -> list[charts.Curve]:
+    """A suite's accuracies (and whatever a rule judges) against epsilon, one figure per norm.
+
+    A curve needs at least two budgets under otherwise equal conditions.
+    """
+    figures: dict[tuple[str, str], dict[str, list[tuple[float, Measurement]]]] = {}
+    limits: dict[tuple[str, str], list[tuple[float | None, float, str]]] = {}
+    for run in part.runs:
+        if not isinstance(run.outcome, Measured):
+            continue
+        judged = [one.rule for one in outline.rules_of(run) if one.rule is not None]
+        names = {rule.measurement for rule in judged}
+        for label, name, norm, points in _series(run, run.outcome.measurements):
+            if "accuracy" not in name and name not in names:
+                continue
+            figures.setdefault((name, norm), {})[label] = points
+            for rule in judged:
+                if rule.measurement == name and any(speaks_of(rule, one) for _, one in points):
+                    at = rule.conditions.get("epsilon")
+                    x = None if at is None or isinstance(at, bool | str) else float(at)
+                    limit = (x, rule.threshold, wording.criterion(rule))
+                    if limit not in limits.setdefault((name, norm), []):
+                        limits[name, norm].append(limit)
+    return [
+        charts.curve(
+            name,
+            f"epsilon, {norm}" if norm else "epsilon",
+            list(series.items()),
+            limits=limits.get((name, norm), ()),
+        )
+        for (name, norm), series in figures.items()
+    ]
+
+
+def _series(
+    run: CheckRun, measurements: Sequence[Measurement]
+) -> list[tuple[str, str, str, list[tuple[float, Measurement]]]]:
+    """(label, name, norm, points) of every curve in a run."""
+    found: dict[tuple[object, ...], list[tuple[float, Measurement]]] = {}
+    for one in measurements:
+        budget = one.conditions.get("epsilon")
+        if budget is None or isinstance(budget, bool | str):
+            continue
+        others = tuple(sorted((k, v) for k, v in one.conditions.items() if k != "epsilon"))
+        key = (one.name, tuple(sorted(one.slice.items())), others)
+        found.setdefault(key, []).append((float(budget), one))
+    kept = [points for points in found.values() if len({x for x, _ in points}) > 1]
+    common = shared_conditions([points[0][1] for points in kept])
+    result = []
+    for points in kept:
+        first = points[0][1]
+        varying = {k: v for k, v in _varying(first, common).items() if k not in {"epsilon", "norm"}}
+        extra = wording.where(first.slice, varying)
+        label = f"{run.id}, {extra}" if extra else run.id
+        result.append((label, first.name, str(first.conditions.get("norm", "")), points))
+    return result
