@@ -10,6 +10,7 @@ Knows what a part must keep to; no suite. A plug-in's own test is one line::
 
 from __future__ import annotations
 
+import inspect
 import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -29,6 +30,7 @@ from dlaudit.audit.record import (
     Errored,
     Measured,
     Measurement,
+    Outcome,
     Rule,
     Skipped,
     Undefined,
@@ -62,7 +64,7 @@ def toy_arrays(n: int = 240, *, classes: int = 4, seed: int = 0) -> dict[str, np
         top, left = 4 * (label % 4 // 2), 4 * (label % 2)
         mask[row, top : top + 4, left : left + 4] = True
     x = rng.uniform(0, 0.6, (n, 1, 8, 8)) + 0.4 * mask[:, None] * rng.uniform(0.2, 1, (n, 1, 1, 1))
-    site = np.where(rng.random(n) < 0.5, "a", "b")  # noqa: PLR2004
+    site = np.where(rng.random(n) < 0.5, "a", "b")
     return {"x": x.astype("float32"), "y": y, "group_site": site, "mask": mask}
 
 
@@ -199,7 +201,7 @@ def fault_problems(check: Check, run: Callable[[Subject], CheckRun]) -> list[str
     problems = []
 
     def crash(logits: Any) -> Any:
-        message = "planted"
+        message = f"planted in a batch of {len(logits)}"
         raise RuntimeError(message)
 
     planted: dict[str, Callable[[Any], Any]] = {"a crash": crash}
@@ -208,7 +210,9 @@ def fault_problems(check: Check, run: Callable[[Subject], CheckRun]) -> list[str
     for fault, poison in planted.items():
         outcome = run(Subject(model=toy_model(poison=poison), data=toy_data())).outcome
         if not isinstance(outcome, Errored):
-            problems.append(f"{fault} of the model did not end as errored: exceptions must pass through")
+            problems.append(
+                f"{fault} of the model did not end as errored: exceptions must pass through"
+            )
     return problems
 
 
@@ -220,9 +224,7 @@ def attack_problems(part: Part, registry: Registry, params: dict[str, Any]) -> l
     ).outcome
     if not isinstance(outcome, Measured):
         return [f"with epsilon [0, 0.1]: {outcome}"]
-    values = {
-        (one.name, one.conditions.get("epsilon")): one.value for one in outcome.measurements
-    }
+    values = {(one.name, one.conditions.get("epsilon")): one.value for one in outcome.measurements}
     clean = next((v for (name, _), v in values.items() if name == "clean_accuracy"), None)
     if clean is None:
         return ["it measures no clean_accuracy"]
@@ -235,11 +237,19 @@ def attack_problems(part: Part, registry: Registry, params: dict[str, Any]) -> l
     return problems
 
 
+def loaded(part: Part, args: dict[str, Any]) -> Any:
+    """What a loader makes, called as the engine does; ``root`` is the current folder if not given."""
+    loader = part.get()
+    if "root" in inspect.signature(loader).parameters:
+        args = {"root": Path.cwd(), **args}
+    return loader(**args)
+
+
 def model_problems(part: Part, args: dict[str, Any]) -> list[str]:
     """A model answers alike however its inputs are batched, counts its passes and knows who it is."""
     import numpy as np
 
-    model, again = part.get()(**args), part.get()(**args)
+    model, again = loaded(part, args), loaded(part, args)
     if not isinstance(model, Model):
         return [f"it returned a {type(model).__name__}, expected a Model"]
     problems = []
@@ -256,11 +266,11 @@ def model_problems(part: Part, args: dict[str, Any]) -> list[str]:
     if model.passes.since(before).forward != len(x):
         problems.append("its passes are not counted: use TorchModel, or add to passes.forward")
     single = np.concatenate([np.asarray(model.logits(x[i : i + 1])) for i in range(len(x))])
-    if whole.ndim != 2 or len(whole) != len(x):  # noqa: PLR2004
+    if whole.ndim != 2 or len(whole) != len(x):
         problems.append(f"logits have shape {whole.shape}, expected ({len(x)}, classes)")
     elif not np.allclose(whole, single, rtol=1e-4, atol=1e-5):
         problems.append("its answers depend on the size of the batch")
-    if model.classes and whole.ndim == 2 and len(model.classes) != whole.shape[1]:  # noqa: PLR2004
+    if model.classes and whole.ndim == 2 and len(model.classes) != whole.shape[1]:
         problems.append(f"{len(model.classes)} class names for {whole.shape[1]} logits")
     return problems
 
@@ -269,7 +279,7 @@ def dataset_problems(part: Part, args: dict[str, Any]) -> list[str]:
     """A data set hands out the same rows every time, with unique ids and labels it has names for."""
     import numpy as np
 
-    data, again = part.get()(**args), part.get()(**args)
+    data, again = loaded(part, args), loaded(part, args)
     if not isinstance(data, Dataset):
         return [f"it returned a {type(data).__name__}, expected a Dataset"]
     problems = []
@@ -309,7 +319,9 @@ def suite_problems(suite: Suite, registry: Registry) -> list[str]:
         if rule.run not in measures:
             problems.append(f"a rule speaks of the run {rule.run!r}, which it has not")
         elif rule.measurement not in measures[rule.run]:
-            problems.append(f"a rule speaks of {rule.measurement!r}, which {rule.run} does not measure")
+            problems.append(
+                f"a rule speaks of {rule.measurement!r}, which {rule.run} does not measure"
+            )
         if not rule.rationale:
             problems.append(f"the rule on {rule.run}.{rule.measurement} has no rationale")
     return problems
@@ -324,18 +336,22 @@ def renderer_problems(render: Callable[..., str]) -> list[str]:
         return [f"it returned a {type(text).__name__}, expected a str"]
     if render(record) != text:
         problems.append("it renders one record in two ways")
-    for run in ("toy.failing", "toy.crashed", "toy.skipped"):
-        if run not in text:
-            problems.append(f"the report does not name {run}")
+    problems += [
+        f"the report does not name {run}"
+        for run in ("toy.failing", "toy.crashed", "toy.skipped")
+        if run not in text
+    ]
     return problems
 
 
 def sample_record() -> AuditRecord:
     """A small record with a failing, a crashed, a skipped and a passing run."""
     half = Measurement(name="share", value=0.5, n=2, exact="two of four, counted")
-    outcomes = {
+    outcomes: dict[str, Outcome] = {
         "toy.passing": Measured(measurements=(half,)),
-        "toy.failing": Measured(measurements=(half,), undefined=(Undefined(name="rest", reason="0/0"),)),
+        "toy.failing": Measured(
+            measurements=(half,), undefined=(Undefined(name="rest", reason="0/0"),)
+        ),
         "toy.crashed": Errored(error="RuntimeError", message="planted"),
         "toy.skipped": Skipped(reason="not offered: data: train", missing=("data: train",)),
     }

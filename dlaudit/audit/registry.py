@@ -60,12 +60,14 @@ class Part(NamedTuple):
             return loaded.title
         return (inspect.getdoc(loaded) or "").partition("\n")[0]
 
-    def get(self) -> Any:  # noqa: ANN401  (a class, a function or a Suite)
+    def get(self) -> Any:
         """Import it. Raises ImportFailed, with the cause."""
         try:
             return self.load()
         except Exception as error:
-            message = f"{self.name} ({self.origin}) cannot be imported: {type(error).__name__}: {error}"
+            message = (
+                f"{self.name} ({self.origin}) cannot be imported: {type(error).__name__}: {error}"
+            )
             raise ImportFailed(message) from error
 
 
@@ -112,21 +114,32 @@ class Registry:
     def _add(self, part: Part) -> None:
         key = (part.group, part.name)
         if (other := self._parts.get(key)) and other.origin != part.origin:
-            message = f"two parts are called {part.name!r}: one of {other.origin}, one of {part.origin}"
+            message = (
+                f"two parts are called {part.name!r}: one of {other.origin}, one of {part.origin}"
+            )
             raise PlanError(message)
         self._parts[key] = part
 
     def _add_file(self, path: Path) -> None:
         module = import_file(path)
         self.plugins[path.name] = file_digest(path)
-        for group, name, value in parts_of(module):
+        parts = parts_of(module)
+        if not parts:
+            message = (
+                f"{path.name}: defines no part. Expected a class of Check, Attack, Model or Dataset, a "
+                "Suite, or a function annotated `-> Model`, `-> Dataset` or `(AuditRecord) -> str`"
+            )
+            raise PlanError(message)
+        for group, name, value in parts:
             self._add(Part(group, f"{path.stem}.{name}", path.name, lambda value=value: value))  # type: ignore[misc]
 
 
 def import_file(path: Path) -> ModuleType:
     """Import a file of code that the plan or the command names. Raises PlanError."""
     if not path.is_file():
-        message = f"{path}: expected a Python file, found {'a folder' if path.is_dir() else 'nothing'}"
+        message = (
+            f"{path}: expected a Python file, found {'a folder' if path.is_dir() else 'nothing'}"
+        )
         raise PlanError(message)
     name = f"dlaudit_file_{path.stem}_{file_digest(path)[:12]}"
     if name in sys.modules:
@@ -165,11 +178,14 @@ def parts_of(module: ModuleType) -> list[tuple[str, str, object]]:
         elif getattr(value, "__module__", None) != module.__name__:
             continue
         elif inspect.isclass(value):
-            kinds = (("attacks", Attack), ("checks", Check), ("models", Model), ("datasets", Dataset))
-            for group, base in kinds:
-                if issubclass(value, base):
-                    found.append((group, snake_case(name), value))
-                    break
+            kinds = (
+                ("attacks", Attack),
+                ("checks", Check),
+                ("models", Model),
+                ("datasets", Dataset),
+            )
+            groups = [group for group, base in kinds if issubclass(value, base)]
+            found += [(group, snake_case(name), value) for group in groups[:1]]
         elif inspect.isfunction(value) and (group := _function_group(value)):
             found.append((group, snake_case(name), value))
     return found
