@@ -55,7 +55,7 @@ def find(
     speaking: dict[str, list[Verdict]] = {}
     for rule in rules:
         if rule.id in by_rule:
-            for requirement in rule.requirements:
+            for requirement in dict.fromkeys(rule.requirements):
                 speaking.setdefault(requirement, []).append(by_rule[rule.id])
     declared: dict[str, list[Declaration]] = {}
     for declaration in declarations:
@@ -105,13 +105,17 @@ def _tested(requirement: Requirement, verdicts: Sequence[Verdict]) -> tuple[Find
     """The worst verdict decides; the limits say how many rules spoke and what they leave open."""
     worst = min((verdict.status for verdict in verdicts), key=WORST_FIRST.index)
     counts = {status: sum(v.status == status for v in verdicts) for status in WORST_FIRST}
-    said = ", ".join(f"{counts[status]} {_WORDS[status]}" for status in WORST_FIRST if counts[status])
+    said = ", ".join(
+        f"{counts[status]} {_WORDS[status]}" for status in WORST_FIRST if counts[status]
+    )
     waived = sum(verdict.waived is not None for verdict in verdicts)
     limits = [f"{len(verdicts)} rule{'s' * (len(verdicts) > 1)}: {said}."]
     if waived:
         limits.append(f"{waived} waived for the gate, which changes nothing here.")
     if set(requirement.kind) - {"T"}:
-        limits.append("A test shows only part of this item: declarations or processes are asked too.")
+        limits.append(
+            "A test shows only part of this item: declarations or processes are asked too."
+        )
     return _OF_WORST[worst], " ".join(limits)
 
 
@@ -132,12 +136,13 @@ def applies(applies_from: str, today: date, *, annex_iii: bool | None) -> Applic
     """Whether a requirement applies on a day, read from the catalogue's free text of dates.
 
     Text that calls a date formal or contested stays contested from that date on. Of two routes
-    (``annex_iii:<date>;annex_i:<date>``) the declared one counts, else the earlier.
+    (``annex_iii:<date>;annex_i:<date>``) the declared one counts, else the earlier; of two dates of
+    one route the earlier, because the later one speaks of exceptions (legacy systems).
     """
-    dates = {
-        route: date.fromisoformat(day)
-        for route, day in re.findall(r"(?:(annex_\w+):)?(\d{4}-\d{2}-\d{2})", applies_from)
-    }
+    dates: dict[str, date] = {}
+    for route, written in re.findall(r"(?:(annex_\w+):)?(\d{4}-\d{2}-\d{2})", applies_from):
+        day = date.fromisoformat(written)
+        dates[route] = min(day, dates.get(route, day))
     if not dates:
         return "contested"
     route = {True: "annex_iii", False: "annex_i", None: ""}[annex_iii]
