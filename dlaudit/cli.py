@@ -67,7 +67,9 @@ def explained(error: Exception) -> int:
     import traceback
 
     traceback.print_exception(error)
-    click.echo("Error: this is a defect of dlaudit; please report it with the lines above.", err=True)
+    click.echo(
+        "Error: this is a defect of dlaudit; please report it with the lines above.", err=True
+    )
     return DEFECT
 
 
@@ -93,10 +95,14 @@ def plan_options(command: Command) -> Command:
         click.option("--suite", "suites", multiple=True, help="Suite to run (without a plan)."),
         click.option("--check", "checks", multiple=True, help="Run only this run or check."),
         click.option("--skip", multiple=True, help="Leave this run out."),
-        click.option("--set", "settings", multiple=True, help="'key=value' in TOML, laid over the plan."),
+        click.option(
+            "--set", "settings", multiple=True, help="'key=value' in TOML, laid over the plan."
+        ),
         click.option("--seed", type=int, help="The plan's seed."),
         click.option("--max-samples", type=int, help="Audit a seeded subset of this size."),
-        click.option("--plugin", "plugins", type=PATH, multiple=True, help="Python file with parts."),
+        click.option(
+            "--plugin", "plugins", type=PATH, multiple=True, help="Python file with parts."
+        ),
     ]
     for option in reversed(options):
         command = option(command)
@@ -108,15 +114,16 @@ def source_from(options: dict[str, Any]) -> Source:
     from dlaudit.audit.plan import Source, source_of
     from dlaudit.errors import PlanError
 
-    settings = list(options.pop("settings"))
-    for key in ("seed", "max_samples"):
-        if (value := options.pop(key)) is not None:
-            settings.append(f"{key} = {value}")
+    numbers = {key: options.pop(key) for key in ("seed", "max_samples")}
+    settings = [
+        *options.pop("settings"),
+        *(f"{key} = {value}" for key, value in numbers.items() if value is not None),
+    ]
     plan, model, weights, data, suites = (
         options.pop(key) for key in ("plan", "model", "weights", "data", "suites")
     )
     formats = options.pop("formats", "")
-    overrides = {
+    overrides: dict[str, Any] = {
         "formats": tuple(name.strip() for name in formats.split(",") if name.strip()),
         "settings": tuple(settings), "only": tuple(options.pop("checks")),
         "skip": tuple(options.pop("skip")),
@@ -198,7 +205,7 @@ def demo(out: Path, *, quiet: bool) -> int:
 
     Exits as the audit of the planted one does: 1, because its defects are found.
     """
-    from dlaudit.demo import demonstrate
+    from dlaudit.demo.show import demonstrate
 
     return concluded(demonstrate(out, quiet=quiet), f"Both reports: {out / 'index.html'}")
 
@@ -207,7 +214,9 @@ def demo(out: Path, *, quiet: bool) -> int:
 @click.option("--model", required=True, help="Model file, or file.py:factory.")
 @click.option("--weights", type=PATH, help="Weights for file.py:factory.")
 @click.option("--data", required=True, help="Data file or folder.")
-@click.option("-o", "--output", type=PATH, default=Path("audit.toml"), help="Plan to write [audit.toml].")
+@click.option(
+    "-o", "--output", type=PATH, default=Path("audit.toml"), help="Plan to write [audit.toml]."
+)
 def init(model: str, weights: Path | None, data: str, output: Path) -> int:
     """Look at a model and data, and write a commented plan that runs unchanged.
 
@@ -323,7 +332,9 @@ def verify(run: Path) -> int:
     for problem in problems:
         click.echo(problem)
     if not problems:
-        click.echo("intact: every file is as the manifest says. This shows no alteration, not who wrote it.")
+        click.echo(
+            "intact: every file is as the manifest says. This shows no alteration, not who wrote it."
+        )
     return 1 if problems else 0
 
 

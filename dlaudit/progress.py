@@ -52,7 +52,9 @@ def _plain() -> Events:
         nonlocal total
         total = len(what.plan.runs)
         sizes = ", ".join(f"{split} {n}" for split, n in what.sizes.items())
-        _say(f"dlaudit: {what.plan.name}: {total} runs on {what.data.name} ({sizes}), {what.device}")
+        _say(
+            f"dlaudit: {what.plan.name}: {total} runs on {what.data.name} ({sizes}), {what.device}"
+        )
         _say(f"dlaudit: plan sealed as {what.plan.sha256}")
 
     def resumed(count: int) -> None:
@@ -73,8 +75,15 @@ def _plain() -> Events:
 def _live() -> Iterator[Events]:
     """A bar over the runs and a spinner for each that is at work."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
-    from rich.progress import TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        SpinnerColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     console = Console(stderr=True)
     bar = Progress(
@@ -97,7 +106,9 @@ def _live() -> Iterator[Events]:
                 bar.remove_task(working.pop(run.id))
             bar.advance(whole)
             style = "red" if isinstance(run.outcome, Errored) else "dim"
-            console.print(f"{run.id}: {outcome_line(run)}", style=style, highlight=False, markup=False)
+            console.print(
+                f"{run.id}: {outcome_line(run)}", style=style, highlight=False, markup=False
+            )
 
         def resumed(count: int) -> None:
             bar.advance(whole, count)

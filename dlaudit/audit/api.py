@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dlaudit.audit.bench import Subject
-from dlaudit.audit.engine import Events, audit as run_audit
+from dlaudit.audit.engine import Events
+from dlaudit.audit.engine import audit as run_audit
 from dlaudit.audit.executor import InlineExecutor, Limits
 from dlaudit.audit.launch import launch
 from dlaudit.audit.parts import Dataset, Model
@@ -66,12 +67,14 @@ def audit(
     plugin_files = tuple(str(Path(plugin).resolve()) for plugin in plugins)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(out) if out is not None else Path(scratch) / "run"
-        where = {"root": str(Path.cwd()), "label": "this audit", "plugins": plugin_files,
+        where: dict[str, Any] = {"root": str(Path.cwd()), "label": "this audit", "plugins": plugin_files,
                  "formats": tuple(formats)}  # fmt: skip
         if isinstance(model, str | Path) and isinstance(data, str | Path):
             from dlaudit.starting import table_for
 
-            paths = table_for(str(model), Path(weights) if weights else None, str(data), (), train=train)
+            paths = table_for(
+                str(model), Path(weights) if weights else None, str(data), (), train=train
+            )
             if bounds is not None:
                 paths["model"]["args"]["bounds"] = list(bounds)
             source = Source(table={**table, **paths}, **where)
@@ -86,7 +89,9 @@ def _live(source: Source, model: Model, data: Dataset, folder: Path) -> AuditRec
     nothing = Loader(use=LIVE)
     plan = read_with(source, registry, model=nothing, data={"test": nothing})
     try:
-        subject = fitted(Subject(model=model, data=data), max_samples=plan.max_samples, seed=plan.seed)
+        subject = fitted(
+            Subject(model=model, data=data), max_samples=plan.max_samples, seed=plan.seed
+        )
         executor = LiveExecutor(described(plan, subject, registry), Workplace(subject, registry))
         record, run_folder = run_audit(source, executor, folder, events=Events())
         write_reports(run_folder, record, source.formats, registry)
@@ -122,7 +127,9 @@ def live_model(model: Any, bounds: tuple[Any, Any] | None) -> Model:
         from dlaudit.models.torch_model import TorchModel
 
         return TorchModel(model, bounds=bounds)
-    message = f"model: expected a path, a torch module or a dlaudit Model, got {type(model).__name__}"
+    message = (
+        f"model: expected a path, a torch module or a dlaudit Model, got {type(model).__name__}"
+    )
     raise LoadError(message)
 
 
@@ -147,7 +154,9 @@ def one_split(data: Any, place: str) -> Dataset:
 
         arrays = {key: np.asarray(value) for key, value in data.items()}
         groups = {
-            key.removeprefix("group_"): value for key, value in arrays.items() if key.startswith("group_")
+            key.removeprefix("group_"): value
+            for key, value in arrays.items()
+            if key.startswith("group_")
         }
         x = arrays["x"].astype(np.float32) if arrays["x"].dtype.kind == "f" else arrays["x"]
         return ArrayDataset(

@@ -49,7 +49,8 @@ class Answers(NamedTuple):
     @property
     def correct(self) -> np.ndarray:
         """(n,) bool."""
-        return self.predicted == self.y
+        right: np.ndarray = self.predicted == self.y
+        return right
 
 
 class Block(NamedTuple):
@@ -85,7 +86,7 @@ class Subject(NamedTuple):
 class Bench:
     """One run's place of work. Checks see only this."""
 
-    def __init__(  # noqa: PLR0913  (each is one thing on the bench)
+    def __init__(
         self,
         subject: Subject,
         *,
@@ -160,7 +161,7 @@ class Bench:
         """Store per-sample outcomes; ``columns`` holds ``id`` and one row per sample."""
         return self._store.keep_table(name, columns, caption=caption)
 
-    def _chosen(self, split: str, samples: int | None, *, n: int | None = None) -> Any:  # noqa: ANN401
+    def _chosen(self, split: str, samples: int | None, *, n: int | None = None) -> Any:
         """Sorted positions of a seeded subset, or None for everything."""
         import numpy as np
 
@@ -263,7 +264,7 @@ def class_indices(column: Any, *, what: str, classes: int | None = None) -> np.n
     return numbers.astype(np.int64)
 
 
-def regrouped(batches: Iterator[Batch], size: int, chosen: Any = None) -> Iterator[Batch]:  # noqa: ANN401
+def regrouped(batches: Iterator[Batch], size: int, chosen: Any = None) -> Iterator[Batch]:
     """The same samples in batches of exactly ``size`` (the last may be shorter).
 
     chosen: sorted positions to keep, or None for all.
@@ -276,7 +277,9 @@ def regrouped(batches: Iterator[Batch], size: int, chosen: Any = None) -> Iterat
         n = len(batch.y)
         kept = batch
         if chosen is not None:
-            inside = chosen[np.searchsorted(chosen, seen) : np.searchsorted(chosen, seen + n)] - seen
+            inside = (
+                chosen[np.searchsorted(chosen, seen) : np.searchsorted(chosen, seen + n)] - seen
+            )
             kept = rows(batch, inside)
         seen += n
         held = kept if held is None else joined(held, kept)
@@ -287,7 +290,7 @@ def regrouped(batches: Iterator[Batch], size: int, chosen: Any = None) -> Iterat
         yield held
 
 
-def rows(batch: Batch, which: Any) -> Batch:  # noqa: ANN401  (slice, positions or mask)
+def rows(batch: Batch, which: Any) -> Batch:
     """Some rows of a batch, every field alike."""
     return Batch(
         batch.x[which], batch.y[which], batch.id[which],
@@ -301,7 +304,7 @@ def joined(first: Batch, second: Batch) -> Batch:
     """Two batches of one split, one after the other."""
     import numpy as np
 
-    def both(a: Any, b: Any) -> np.ndarray:  # noqa: ANN401
+    def both(a: Any, b: Any) -> np.ndarray:
         return np.concatenate([np.asarray(a), np.asarray(b)])
 
     return Batch(

@@ -181,7 +181,10 @@ def paired(
 def measurements(record: AuditRecord) -> dict[bytes, tuple[str, Measurement]]:
     """Every measurement by what it is about: run, name, slice and conditions."""
     return {
-        msgspec.json.encode((run.id, one.name, one.slice, one.conditions), order="sorted"): (run.id, one)
+        msgspec.json.encode((run.id, one.name, one.slice, one.conditions), order="sorted"): (
+            run.id,
+            one,
+        )
         for run in record.runs
         if isinstance(run.outcome, Measured)
         for one in run.outcome.measurements
@@ -195,7 +198,10 @@ def changes(before: AuditRecord, after: AuditRecord) -> Iterable[Change]:
         was, now = old.get(key), new.get(key)
         if was and now and was[1].value == now[1].value:
             continue
-        run, one = was or now  # type: ignore[misc]  (the key comes from one of the two)
+        known = was or now
+        if known is None:
+            continue
+        run, one = known
         yield Change(
             run=run, name=one.name, slice=one.slice, conditions=one.conditions,
             before=was[1] if was else None, after=now[1] if now else None,
@@ -227,4 +233,12 @@ def criteria(before: Iterable[Rule], after: Iterable[Rule]) -> Iterable[str]:
 
 def judged_alike(rule: Rule) -> tuple[object, ...]:
     """What of a rule decides its verdict."""
-    return (rule.run, rule.measurement, rule.at_least, rule.at_most, rule.slice, rule.conditions, rule.level)
+    return (
+        rule.run,
+        rule.measurement,
+        rule.at_least,
+        rule.at_most,
+        rule.slice,
+        rule.conditions,
+        rule.level,
+    )

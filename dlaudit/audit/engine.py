@@ -20,10 +20,9 @@ from dlaudit.audit.findings import Declaration, find
 from dlaudit.audit.judge import dated, judge_all
 from dlaudit.audit.perform import Job, Opened
 from dlaudit.audit.plan import Plan, RunSpec, Source
-from dlaudit.audit.record import AuditRecord, CheckRun, Requirement, SuiteCard
-from dlaudit.audit.registry import ImportFailed, Registry
+from dlaudit.audit.record import AuditRecord, CheckRun, Requirement
+from dlaudit.audit.registry import Registry
 from dlaudit.audit.run_folder import Journal, RunFolder, Seal
-from dlaudit.errors import UnknownName
 
 PACKAGES = (
     "torch", "numpy", "scipy", "pandas", "scikit-learn", "foolbox", "captum", "fairlearn",
@@ -31,13 +30,17 @@ PACKAGES = (
 )  # fmt: skip
 
 
+def _unheard(news: object) -> None:
+    """Nobody listens."""
+
+
 class Events(msgspec.Struct, frozen=True, kw_only=True):
     """Who is told how far the audit is. All of it is talk, none of it is the result."""
 
-    opened: Callable[[Opened], None] = lambda opened: None
-    resumed: Callable[[int], None] = lambda count: None
-    started: Callable[[Job], None] = lambda job: None
-    finished: Callable[[CheckRun], None] = lambda run: None
+    opened: Callable[[Opened], None] = _unheard
+    resumed: Callable[[int], None] = _unheard
+    started: Callable[[Job], None] = _unheard
+    finished: Callable[[CheckRun], None] = _unheard
 
 
 def audit(
@@ -117,7 +120,6 @@ def concluded(
         rules=plan.rules,
         waivers=plan.waivers,
         requirements=catalogue(plan, registry),
-        suites=suite_cards(plan, registry),
     )
     return judged(record)
 
@@ -148,18 +150,6 @@ def catalogue(plan: Plan, registry: Registry) -> tuple[Requirement, ...]:
     return tuple(
         item for name in plan.catalogues for item in registry.find("catalogues", name).get()()
     )
-
-
-def suite_cards(plan: Plan, registry: Registry) -> tuple[SuiteCard, ...]:
-    """The plan's suites in their own words; one that cannot be imported stands as a broken run."""
-    cards = []
-    for name in plan.suites:
-        try:
-            suite = registry.find("suites", name).get()
-        except (UnknownName, ImportFailed):
-            continue
-        cards.append(SuiteCard(name=suite.name, title=suite.title, sentence=suite.sentence))
-    return tuple(cards)
 
 
 def environment(executor: AnyExecutor, device: str) -> dict[str, Any]:

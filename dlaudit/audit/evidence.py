@@ -66,7 +66,9 @@ def table_bytes(columns: Mapping[str, np.ndarray]) -> bytes:
 
     for name, column in columns.items():
         if np.asarray(column).dtype == object:
-            message = f"evidence column {name!r} holds objects; numbers, booleans or text are stored"
+            message = (
+                f"evidence column {name!r} holds objects; numbers, booleans or text are stored"
+            )
             raise TypeError(message)
     buffer = io.BytesIO()
     np.savez_compressed(buffer, allow_pickle=False, **dict(columns))
@@ -80,7 +82,7 @@ class EvidenceStore:
         """run_folder: the folder of the run; ``evidence`` is made inside at first use."""
         self.folder = run_folder / "evidence"
 
-    def keep(  # noqa: PLR0913  (one parameter for each field of an artifact)
+    def keep(
         self, name: str, content: bytes, *, media_type: str, caption: str = "", alt: str = ""
     ) -> Artifact:
         """Store bytes under their digest. Storing the same content twice writes it once."""

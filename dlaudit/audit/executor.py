@@ -86,7 +86,9 @@ class InlineExecutor:
         with one_thread():
             for job in jobs:
                 if time.monotonic() > deadline:
-                    yield lost(job, "Timeout", f"the run's limit of {self.limits.total:g} s was over")
+                    yield lost(
+                        job, "Timeout", f"the run's limit of {self.limits.total:g} s was over"
+                    )
                 else:
                     started(job)
                     yield self._workplace.perform(job)
@@ -330,9 +332,15 @@ def lost(job: Job, error: str, message: str, trace: str = "") -> Done:
     """The result of a job that gave none. Its cost died with the worker that counted it."""
     return Done(
         run=CheckRun(
-            id=job.run.id, check=job.run.check, params=job.run.params, seed=job.seed, seconds=0.0,
-            device="unknown", cost=None, outcome=Errored(error=error, message=message, traceback=trace),
-        )  # fmt: skip
+            id=job.run.id,
+            check=job.run.check,
+            params=job.run.params,
+            seed=job.seed,
+            seconds=0.0,
+            device="unknown",
+            cost=None,
+            outcome=Errored(error=error, message=message, traceback=trace),
+        )
     )
 
 
@@ -340,7 +348,9 @@ def executor_of(written: str, limits: Limits, find: Callable[[str], Any]) -> Any
     """The executor written as ``name`` or ``name:slots``. Raises PlanError."""
     name, _, slots = written.partition(":")
     if slots and not (slots.isdigit() and int(slots) > 0):
-        message = f"--executor: expected NAME or NAME:SLOTS with a whole number > 0, got {written!r}"
+        message = (
+            f"--executor: expected NAME or NAME:SLOTS with a whole number > 0, got {written!r}"
+        )
         raise PlanError(message)
     try:
         made: AnyExecutor = find(name)(slots=int(slots) if slots else None, limits=limits)

@@ -121,7 +121,9 @@ def _same(got: Scalar, wanted: Scalar) -> bool:
 
 def _filters(rule: Rule) -> str:
     wanted = {**rule.slice, **rule.conditions}
-    return f" with {', '.join(f'{key} = {value}' for key, value in wanted.items())}" if wanted else ""
+    return (
+        f" with {', '.join(f'{key} = {value}' for key, value in wanted.items())}" if wanted else ""
+    )
 
 
 def opinion(rule: Rule, one: Measurement) -> Opinion:
@@ -158,9 +160,7 @@ def blocking_runs(record: AuditRecord) -> list[CheckRun]:
     """The runs that errored or were skipped and that nobody answers for."""
     waived = {waiver.run for waiver in record.waivers if not waiver.expired}
     return [
-        run
-        for run in record.runs
-        if not isinstance(run.outcome, Measured) and run.id not in waived
+        run for run in record.runs if not isinstance(run.outcome, Measured) and run.id not in waived
     ]
 
 

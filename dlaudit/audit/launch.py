@@ -33,7 +33,9 @@ def launch(
         message = "--resume goes with --out: which run shall go on?"
         raise RunFolderError(message)
     registry = Registry()
-    running = executor_of(executor, limits or Limits(), lambda name: registry.find("executors", name).get())
+    running = executor_of(
+        executor, limits or Limits(), lambda name: registry.find("executors", name).get()
+    )
     try:
         record, folder = audit(source, running, out or default_folder, resume=resume, events=events)
     finally:
@@ -47,7 +49,9 @@ def launch(
 
 def default_folder(name: str) -> Path:
     """``dlaudit-runs/<name>-<UTC time>``."""
-    slug = "-".join("".join(c if c.isalnum() or c in "._" else " " for c in snake_case(name)).split())
+    slug = "-".join(
+        "".join(c if c.isalnum() or c in "._" else " " for c in snake_case(name)).split()
+    )
     return Path("dlaudit-runs") / f"{slug}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
 
 
@@ -65,5 +69,3 @@ def report_text(run: Path, name: str, output: Path | None, plugins: tuple[Path, 
     if output is not None:
         write_whole(output, text.encode())
     return text
-
-

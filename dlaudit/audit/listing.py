@@ -19,7 +19,9 @@ class Listed(msgspec.Struct, frozen=True, kw_only=True):
     line: str
 
 
-def listing(kind: str | None = None, plugins: tuple[Path, ...] = (), *, as_json: bool = False) -> str:
+def listing(
+    kind: str | None = None, plugins: tuple[Path, ...] = (), *, as_json: bool = False
+) -> str:
     """The parts of one kind, or of all, as text or JSON. Raises PlanError for an unknown kind."""
     if kind is not None and kind not in GROUPS:
         message = f"list: no kind of part is called {kind!r}. {nearest(kind, GROUPS)}"

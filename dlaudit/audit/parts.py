@@ -45,8 +45,8 @@ class Batch(NamedTuple):
     x: Any
     y: Any
     id: Any
-    groups: dict[str, Any] = {}  # noqa: RUF012  (a NamedTuple's default; nobody writes to it)
-    columns: dict[str, Any] = {}  # noqa: RUF012
+    groups: dict[str, Any] = {}
+    columns: dict[str, Any] = {}
     mask: Any = None
 
 
@@ -77,9 +77,7 @@ class Passes:
 
     def since(self, before: Cost) -> Cost:
         """What was spent after ``before`` was taken."""
-        return Cost(
-            forward=self.forward - before.forward, backward=self.backward - before.backward
-        )
+        return Cost(forward=self.forward - before.forward, backward=self.backward - before.backward)
 
 
 class Model(ABC):
@@ -107,13 +105,13 @@ class Model(ABC):
         return None
 
     @abstractmethod
-    def logits(self, x: Any) -> Tensor:  # noqa: ANN401  (array or tensor)
+    def logits(self, x: Any) -> Tensor:
         """x: (B, *input), array or tensor, any B. Returns a (B, C) float tensor, no graph attached.
 
         Raises NotOffered where only decisions are recorded, NonFinite on NaN or infinity.
         """
 
-    def loss_gradient(self, x: Any, y: Any, loss: Any = "cross_entropy") -> Tensor:  # noqa: ANN401
+    def loss_gradient(self, x: Any, y: Any, loss: Any = "cross_entropy") -> Tensor:
         """d loss / dx, summed over the batch so that no sample dilutes another; like x.
 
         loss: ``"cross_entropy"`` or a function (logits (B, C), y (B,)) -> (B,).
@@ -122,7 +120,9 @@ class Model(ABC):
         message = f"{self.card.name} gives no gradients"
         raise NotOffered(message)
 
-    def logits_and_gradient(self, x: Any, y: Any, loss: Any = "cross_entropy") -> tuple[Tensor, Tensor]:
+    def logits_and_gradient(
+        self, x: Any, y: Any, loss: Any = "cross_entropy"
+    ) -> tuple[Tensor, Tensor]:
         """``logits`` and ``loss_gradient`` together; torch models need one forward pass for both."""
         return self.logits(x), self.loss_gradient(x, y, loss)
 

@@ -39,7 +39,6 @@ from dlaudit.audit.registry import ImportFailed, Registry
 from dlaudit.audit.subject import first_rows, open_subject
 from dlaudit.errors import AuditError
 
-
 WORK = ".work"
 """The folder inside a run's folder that the workers share while the audit goes on."""
 
@@ -69,7 +68,8 @@ class Done(msgspec.Struct, frozen=True, kw_only=True, tag_field="say", tag="done
 class Opened(msgspec.Struct, frozen=True, kw_only=True, tag_field="say", tag="opened"):
     """The plan is sound, and this is what it names.
 
-    sizes: samples per split. offers: of ``model`` and ``data``. speed: seconds per forward and per backward sample-pass, if that was asked for.
+    sizes: samples per split. offers: of ``model`` and ``data``. speed: seconds per forward and per
+    backward sample-pass, and observed: the range of the inputs, if that was asked for.
     """
 
     plan: Plan
@@ -82,6 +82,7 @@ class Opened(msgspec.Struct, frozen=True, kw_only=True, tag_field="say", tag="op
     offers: dict[str, tuple[str, ...]]
     suites: tuple[SuiteCard, ...] = ()
     speed: tuple[float, float] | None = None
+    observed: tuple[float, float] | None = None
 
 
 class NothingMeasured(AuditError):
@@ -141,7 +142,7 @@ def open_workplace(source: Source) -> tuple[Opened, Workplace]:
     subject = open_subject(plan, Path(source.root), registry)
     what = described(plan, subject, registry)
     if source.calibrate:
-        what = msgspec.structs.replace(what, speed=speed(subject))
+        what = msgspec.structs.replace(what, speed=speed(subject), observed=observed(subject))
     return what, Workplace(subject, registry)
 
 
@@ -164,6 +165,18 @@ def speed(subject: Subject) -> tuple[float, float] | None:
         return forward, 0.0
     both = fastest(lambda: subject.model.loss_gradient(rows.x, rows.y))
     return forward, max(0.0, both - forward)
+
+
+def observed(subject: Subject) -> tuple[float, float] | None:
+    """The smallest and largest input of the test split; None where inputs are no numbers."""
+    import numpy as np
+
+    ends = [
+        (float(np.min(batch.x)), float(np.max(batch.x)))
+        for batch in subject.data.batches("test")
+        if np.asarray(batch.x).dtype.kind == "f"
+    ]
+    return (min(low for low, _ in ends), max(high for _, high in ends)) if ends else None
 
 
 def described(plan: Plan, subject: Subject, registry: Registry) -> Opened:
@@ -245,7 +258,11 @@ def errored(error: BaseException) -> Errored:
     message = str(error) or name
     if isinstance(error, ImportFailed | ImportError):
         name = "ImportFailed"
-    elif isinstance(error, MemoryError) or "OutOfMemory" in name or "can't allocate memory" in message:
+    elif (
+        isinstance(error, MemoryError)
+        or "OutOfMemory" in name
+        or "can't allocate memory" in message
+    ):
         name = "OutOfMemory"
     trace = "".join(traceback.format_exception(error))
     return Errored(error=name, message=message, traceback=without_paths(trace))

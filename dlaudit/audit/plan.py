@@ -39,14 +39,14 @@ class Strict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """The base of what a plan consists of."""
 
 
-class Loader(Strict, kw_only=True):
+class Loader(Strict, frozen=True, kw_only=True):
     """A model or data set by the name of its loader and that loader's arguments, as written."""
 
     use: str
     args: dict[str, Any] = {}
 
 
-class RunSpec(Strict, kw_only=True):
+class RunSpec(Strict, frozen=True, kw_only=True):
     """One run of one check. ``broken``: its part exists but cannot be imported or built."""
 
     id: str
@@ -55,7 +55,7 @@ class RunSpec(Strict, kw_only=True):
     broken: Errored | None = None
 
 
-class Plan(Strict, kw_only=True):
+class Plan(Strict, frozen=True, kw_only=True):
     """Everything that decides what is measured and judged. Its hash is the seal."""
 
     name: str
@@ -83,7 +83,7 @@ class Plan(Strict, kw_only=True):
         return digest(canonical(self))
 
 
-class Source(Strict, kw_only=True):
+class Source(Strict, frozen=True, kw_only=True):
     """Where a plan comes from: a file or a table made from options, and what overrides it.
 
     root: the folder that relative paths are relative to. settings: ``key=value`` in TOML. only and
@@ -177,7 +177,10 @@ class _Reader:
         declarations = self._declarations()
         catalogues = tuple(self._list("catalogues", str) or ["eu_ai_act"])
         self._requirements(catalogues, rules, declarations)
-        keep, block = self._value("keep_samples", int, 0, least=0), self._value("block", int, BLOCK, least=1)
+        keep, block = (
+            self._value("keep_samples", int, 0, least=0),
+            self._value("block", int, BLOCK, least=1),
+        )
         most = self._value("max_samples", int, None, least=1)
         train = self._train()
         for wanted in self.source.formats:
@@ -271,7 +274,9 @@ class _Reader:
             got = "nothing" if table is None else shown(table)
             self.problems.append(f"data: expected a table with `use` and `args`, got {got}")
             return {}
-        splits = {k: v for k, v in table.items() if k not in {"use", "args"} and isinstance(v, dict)}
+        splits = {
+            k: v for k, v in table.items() if k not in {"use", "args"} and isinstance(v, dict)
+        }
         first = {k: v for k, v in table.items() if k not in splits}
         data = {"test": self._loader("data", "datasets", first)}
         for split, value in splits.items():
@@ -282,12 +287,16 @@ class _Reader:
         table = self._table("train")
         factory = table.get("factory")
         if table and not (isinstance(factory, str) and ":" in factory):
-            self.problems.append(f'train.factory: expected "file.py:function", got {shown(factory)}')
+            self.problems.append(
+                f'train.factory: expected "file.py:function", got {shown(factory)}'
+            )
         return table
 
     # -- runs ------------------------------------------------------------------------------------
 
-    def _runs(self, suites: list[str]) -> tuple[list[RunSpec], dict[str, tuple[str, ...]], list[Rule]]:
+    def _runs(
+        self, suites: list[str]
+    ) -> tuple[list[RunSpec], dict[str, tuple[str, ...]], list[Rule]]:
         wanted: dict[str, dict[str, Any]] = {}
         rules: list[Rule] = []
         broken: list[RunSpec] = []
@@ -316,7 +325,9 @@ class _Reader:
         for option, chosen in (("--check", self.source.only), ("--skip", self.source.skip)):
             for run in chosen:
                 if run not in wanted and not self._adds(option, run, wanted):
-                    self.problems.append(f"{option} {run}: no run is called so. {nearest(run, wanted)}")
+                    self.problems.append(
+                        f"{option} {run}: no run is called so. {nearest(run, wanted)}"
+                    )
         if self.source.only:
             wanted = {run: params for run, params in wanted.items() if run in self.source.only}
             broken = []
@@ -377,7 +388,11 @@ class _Reader:
                     f"{place}.measurement: {rule.run} measures no {rule.measurement!r}. "
                     f"{nearest(rule.measurement, names)}"
                 )
-        dropped = set(self.source.skip) if not self.source.only else {r.run for r in rules.values()} - runs
+        dropped = (
+            set(self.source.skip)
+            if not self.source.only
+            else {r.run for r in rules.values()} - runs
+        )
         return [rule for rule in rules.values() if rule.run not in dropped]
 
     def _requirements(
@@ -394,7 +409,9 @@ class _Reader:
         asked += [("declarations.requirement", one.requirement) for one in declarations]
         for place, item in asked:
             if item not in known:
-                self.problems.append(f"{place}: no requirement is called {item!r}. {close(item, known)}")
+                self.problems.append(
+                    f"{place}: no requirement is called {item!r}. {close(item, known)}"
+                )
 
     def _waivers(self, runs: set[str]) -> tuple[Waiver, ...]:
         return read_waivers(self._table("waivers"), runs, self.problems)
@@ -423,9 +440,11 @@ def read_rules(written: list[Any], problems: list[str], *, origin: str) -> dict[
             problems.append(f"{place}: expected a table, got {shown(table)}")
             continue
         before = len(problems)
-        for key in table:
-            if key not in RULE_KEYS:
-                problems.append(f"{place}.{key}: no such key. {nearest(key, RULE_KEYS)}")
+        problems += [
+            f"{place}.{key}: no such key. {nearest(key, RULE_KEYS)}"
+            for key in table
+            if key not in RULE_KEYS
+        ]
         problems += [
             f"{place}.{key}: is required" for key in ("run", "measurement") if key not in table
         ]
@@ -464,9 +483,13 @@ def read_waivers(
         if run not in runs:
             problems.append(f"{place}: no run is called so. {nearest(run, runs)}")
         if not isinstance(table, dict):
-            problems.append(f"{place}: expected a table with owner, reason and until, got {shown(table)}")
+            problems.append(
+                f"{place}: expected a table with owner, reason and until, got {shown(table)}"
+            )
             continue
-        wrong = [f"{place}.{k}: no such key." for k in table if k not in {"owner", "reason", "until"}]
+        wrong = [
+            f"{place}.{k}: no such key." for k in table if k not in {"owner", "reason", "until"}
+        ]
         for key, kind in (("owner", str), ("reason", str), ("until", date)):
             value = table.get(key)
             if value is None or value == "":
@@ -515,7 +538,9 @@ def build(part: Part, params: Mapping[str, Any]) -> tuple[Check | None, list[str
             if problem:
                 problems.append(f".{key}: {problem}")
     problems += [
-        f".{key}: is required" for key, field in fields.items() if field.required and key not in params
+        f".{key}: is required"
+        for key, field in fields.items()
+        if field.required and key not in params
     ]
     if problems:
         return None, problems
@@ -534,18 +559,17 @@ def parameters_of(check: Check) -> dict[str, Any]:
     return dict(plain)
 
 
-def argument_problems(
-    place: str, name: str, loader: Any, args: Mapping[str, Any]
-) -> list[str]:
+def argument_problems(place: str, name: str, loader: Any, args: Mapping[str, Any]) -> list[str]:
     """What is wrong with a loader's arguments, told from its signature."""
     signature = inspect.signature(loader)
     accepted = {
         key: parameter
         for key, parameter in signature.parameters.items()
-        if key != "root" and parameter.kind in {parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY}
+        if key != "root"
+        and parameter.kind in {parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY}
     }
     open_ended = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
-    target = loader.__init__ if isinstance(loader, type) else loader
+    target = vars(loader).get("__init__", loader) if isinstance(loader, type) else loader
     try:
         kinds = typing.get_type_hints(target)
     except (NameError, TypeError):
@@ -554,7 +578,9 @@ def argument_problems(
     for key, value in args.items():
         if key not in accepted:
             if not open_ended:
-                problems.append(f"{place}.{key}: {name} takes no such argument. {nearest(key, accepted)}")
+                problems.append(
+                    f"{place}.{key}: {name} takes no such argument. {nearest(key, accepted)}"
+                )
         elif key in kinds and not (isinstance(value, str) and "${" in value):
             try:
                 _, problem = converted(value, kinds[key])

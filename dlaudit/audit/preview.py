@@ -53,7 +53,9 @@ def runs(opened: Opened, registry: Registry) -> Iterable[str]:
     for spec in opened.plan.runs:
         cost, note = expected(spec, opened, registry)
         if cost is not None:
-            total = Cost(forward=total.forward + cost.forward, backward=total.backward + cost.backward)
+            total = Cost(
+                forward=total.forward + cost.forward, backward=total.backward + cost.backward
+            )
         elif not note:
             unknown, note = unknown + 1, "cost not known beforehand"
         yield f"  {spec.id}: {note or priced(cost, opened)}"
@@ -111,7 +113,9 @@ def effect(rule: Rule, opened: Opened) -> str:
     found = decidable(rule.threshold, n, at_least=rule.at_least is not None, level=rule.level)
     passes, fails = found.passes_from, found.fails_from
     low, high = (">=", "<=") if rule.at_least is not None else ("<=", ">=")
-    said = f"passes if measured {low} {passes:.4g}" if passes is not None else "cannot pass at this n"
+    said = (
+        f"passes if measured {low} {passes:.4g}" if passes is not None else "cannot pass at this n"
+    )
     said += f", fails if {high} {fails:.4g}" if fails is not None else ", cannot fail at this n"
     return f"{said} (a proportion of n = {n})"
 
@@ -119,7 +123,9 @@ def effect(rule: Rule, opened: Opened) -> str:
 def smallest_group(opened: Opened) -> tuple[int, int] | None:
     """The sizes of the smallest and the largest declared group of any attribute."""
     groups = opened.data.facts.get("groups")
-    sizes = [sorted(counts.values()) for counts in groups.values()] if isinstance(groups, dict) else []
+    sizes = (
+        [sorted(counts.values()) for counts in groups.values()] if isinstance(groups, dict) else []
+    )
     pairs = [(int(counts[0]), int(counts[-1])) for counts in sizes if len(counts) > 1]
     return min(pairs, default=None)
 

@@ -20,7 +20,12 @@ from dlaudit.audit.record import AnswersRun, AuditRecord, Measured, canonical, r
 from dlaudit.errors import RunFolderError
 
 RECORD, JOURNAL, MANIFEST = "record.json", "journal.jsonl", "manifest.json"
-REPORTS = {"html": "report.html", "junit": "junit.xml", "sarif": "results.sarif", "md": "summary.md"}
+REPORTS = {
+    "html": "report.html",
+    "junit": "junit.xml",
+    "sarif": "results.sarif",
+    "md": "summary.md",
+}
 UNSIGNED = {MANIFEST, JOURNAL}
 """Files that the manifest does not list; signatures (``*.sig``) are the third kind."""
 
@@ -157,9 +162,11 @@ def folder_of(run: Path) -> Path:
     folder = run.parent if run.name == RECORD else run
     if not (folder / RECORD).is_file():
         what = "no record.json lies there" if folder.is_dir() else "there is no such folder"
-        hint = " The run was cut off: `dlaudit run --resume` finishes it." if (
-            folder / JOURNAL
-        ).is_file() else ""
+        hint = (
+            " The run was cut off: `dlaudit run --resume` finishes it."
+            if (folder / JOURNAL).is_file()
+            else ""
+        )
         message = f"{run}: expected a run, {what}.{hint}"
         raise RunFolderError(message)
     return folder
@@ -190,7 +197,9 @@ def alterations(run: Path) -> list[str]:
     found = digests(folder)
     problems = [f"{name}: is missing" for name in promised if name not in found]
     problems += [
-        f"{name}: was altered" for name in promised if name in found and found[name] != promised[name]
+        f"{name}: was altered"
+        for name in promised
+        if name in found and found[name] != promised[name]
     ]
     problems += [f"{name}: is not in the manifest" for name in found if name not in promised]
     try:

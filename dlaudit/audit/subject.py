@@ -242,7 +242,11 @@ def plain(bounds: tuple[Any, Any]) -> str:
     import numpy as np
 
     ends = [np.asarray(end, dtype=float) for end in bounds]
-    return "[" + ", ".join(f"{end.min() if i == 0 else end.max():g}" for i, end in enumerate(ends)) + "]"
+    return (
+        "["
+        + ", ".join(f"{end.min() if i == 0 else end.max():g}" for i, end in enumerate(ends))
+        + "]"
+    )
 
 
 class Subset(Dataset):

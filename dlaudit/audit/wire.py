@@ -71,7 +71,8 @@ class Inbox:
             return None
         body = bytes(self._held[_LENGTH.size : end])
         del self._held[:end]
-        return msgspec.msgpack.decode(body, type=self._kind)
+        message: object = msgspec.msgpack.decode(body, type=self._kind)
+        return message
 
     def _end(self) -> int | None:
         """Where the first message that is held ends; None if it is not whole yet."""
