@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dlaudit.audit.record import Artifact, Card, canonical
+from dlaudit.errors import nearest
 
 if TYPE_CHECKING:
     import numpy as np
@@ -85,7 +86,15 @@ class EvidenceStore:
     def keep(
         self, name: str, content: bytes, *, media_type: str, caption: str = "", alt: str = ""
     ) -> Artifact:
-        """Store bytes under their digest. Storing the same content twice writes it once."""
+        """Store bytes under their digest. Storing the same content twice writes it once.
+
+        Raises ValueError for a media type that the evidence folder has no file ending for.
+        """
+        if media_type not in EXTENSIONS:
+            message = f"evidence {name!r}: no evidence is of type {media_type!r}. " + nearest(
+                media_type, EXTENSIONS
+            )
+            raise ValueError(message)
         sha256 = digest(content)
         file = f"{sha256}.{EXTENSIONS[media_type]}"
         path = self.folder / file

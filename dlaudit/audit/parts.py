@@ -245,12 +245,13 @@ class Epsilon:
 
 def _budget(part: object) -> float:
     """One budget as a number; raise ValueError in the words of the plan's error list."""
-    message = f'expected a number >= 0 or "a/b", got {msgspec.json.encode(part).decode()}'
+    got = repr(part) if isinstance(part, float) else msgspec.json.encode(part, enc_hook=repr).decode()
+    message = f'expected a number >= 0 or "a/b", got {got}'
     if isinstance(part, bool) or not isinstance(part, int | float | str):
         raise ValueError(message)  # noqa: TRY004  (msgspec turns ValueError into a plan's problem)
     try:
         number = float(Fraction(part)) if isinstance(part, str) else float(part)
-    except (ValueError, ZeroDivisionError) as error:
+    except (ValueError, ArithmeticError) as error:  # "1/0", "1e999"
         raise ValueError(message) from error
     if not math.isfinite(number) or number < 0:
         raise ValueError(message)

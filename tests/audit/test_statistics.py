@@ -81,7 +81,7 @@ class TestOneProportion:
         assert (found.level, found.method) == (0.95, "clopper-pearson")
 
     @pytest.mark.parametrize("level", LEVELS)
-    @pytest.mark.parametrize(("successes", "n"), COUNTS)
+    @pytest.mark.parametrize("counts", COUNTS)
     @pytest.mark.parametrize(
         ("interval", "statsmodels", "scipy"),
         [
@@ -90,11 +90,11 @@ class TestOneProportion:
         ],
     )
     def test_both_agree_with_statsmodels_and_scipy(
-        self, interval, statsmodels, scipy, successes, n, level
+        self, interval, statsmodels, scipy, counts, level
     ):
-        found = interval(successes, n, level)
-        reference = proportion_confint(successes, n, alpha=1 - level, method=statsmodels)
-        second = stats.binomtest(successes, n).proportion_ci(level, method=scipy)
+        found = interval(*counts, level)
+        reference = proportion_confint(*counts, alpha=1 - level, method=statsmodels)
+        second = stats.binomtest(*counts).proportion_ci(level, method=scipy)
         assert ends(found) == pytest.approx(reference, abs=1e-9)
         assert ends(found) == pytest.approx((second.low, second.high), abs=1e-9)
         assert found.level == level
