@@ -49,7 +49,7 @@ class Gap(Check, frozen=True, kw_only=True):
     def measure(self, bench: Bench) -> Iterator[Yielded]:
         """Measure both splits and compare them."""
         train, test = bench.answers(TRAIN), bench.answers(TEST)
-        caveats = tuple(self._caveats(bench, train, test))
+        caveats = tuple(self._caveats(bench))
         for split, answers in ((TRAIN, train), (TEST, test)):
             right, n = int(answers.correct.sum()), len(answers.y)
             yield Measurement(
@@ -61,7 +61,7 @@ class Gap(Check, frozen=True, kw_only=True):
         yield from _losses(train, test, caveats)
         yield _evidence(bench, {TRAIN: train, TEST: test})
 
-    def _caveats(self, bench: Bench, train: Answers, test: Answers) -> Iterator[Caveat]:
+    def _caveats(self, bench: Bench) -> Iterator[Caveat]:
         """Doubts whether the test split was unseen."""
 
         def doubt(name: str, message: str, *, voids: bool) -> Caveat:
@@ -72,56 +72,50 @@ class Gap(Check, frozen=True, kw_only=True):
             message = "the training and the test split are the same data: their gap says nothing"
             yield doubt("same-data", message, voids=True)
             return
-        if shared := _shared_ids(train.id, test.id):
+        seen, unseen = _contents(bench.data, TRAIN), _contents(bench.data, TEST)
+        if shared := _shared_ids(seen, unseen):
             message = (
-                f"{len(shared)} of {len(test.id)} test ids stand in the training split too (the "
+                f"{len(shared)} of {len(unseen)} test ids stand in the training split too (the "
                 f"first: {shared[0]}): the gap is not one between seen and unseen samples"
             )
             yield doubt("shared-ids", message, voids=True)
-        copies = _copies(bench.data)
-        if copies == len(test.id):
+        copies = (Counter(seen.values()) & Counter(unseen.values())).total()
+        if copies == len(unseen):
             message = "every test sample stands in the training split, byte for byte"
             yield doubt("test-inside-train", message, voids=True)
         elif copies:
             message = (
-                f"{copies} of {len(test.id)} test samples equal a training sample byte for byte, "
+                f"{copies} of {len(unseen)} test samples equal a training sample byte for byte, "
                 "label included: duplicates make the gap look smaller than it is"
             )
             yield doubt("duplicates", message, voids=False)
 
 
-def _shared_ids(train: np.ndarray, test: np.ndarray) -> list[str]:
-    """Test ids that are training ids too, sorted; none where ids only count the rows."""
-    import numpy as np
+def _shared_ids(train: dict[str, bytes], test: dict[str, bytes]) -> list[str]:
+    """Test ids that are training ids too, sorted; none where ids only count the rows.
 
-    if _counts_rows(train) and _counts_rows(test):
+    Numbers may be positions in a file, which name no sample: they are believed where the same number
+    always stands for the same content.
+    """
+    shared = sorted(train.keys() & test.keys())
+    are_numbers = all(one.isdecimal() for one in (*train, *test))
+    if are_numbers and any(train[one] != test[one] for one in shared):
         return []
-    return [str(shared) for shared in np.intersect1d(train, test)]
+    return shared
 
 
-def _counts_rows(ids: np.ndarray) -> bool:
-    """Whether ids are 0, 1, 2, …: positions, which name no sample."""
-    return bool(ids.tolist() == [str(position) for position in range(len(ids))])
-
-
-def _copies(data: Dataset) -> int:
-    """How many test samples stand in the training split too, label included, each counted once."""
-    return sum((_contents(data, TEST) & _contents(data, TRAIN)).values())
-
-
-def _contents(data: Dataset, split: str) -> Counter[bytes]:
-    """How often each sample's content occurs in a split."""
-    from hashlib import sha256
+def _contents(data: Dataset, split: str) -> dict[str, bytes]:
+    """A digest of each sample, input and label, by id."""
+    from hashlib import blake2b
 
     import numpy as np
 
-    found: Counter[bytes] = Counter()
+    found: dict[str, bytes] = {}
     for batch in data.batches(split):
         rows = np.ascontiguousarray(batch.x)
-        found.update(
-            sha256(row.tobytes() + int(label).to_bytes(8, "big")).digest()
-            for row, label in zip(rows, batch.y, strict=True)
-        )
+        for one, row, label in zip(batch.id, rows, batch.y, strict=True):
+            content = row.tobytes() + int(label).to_bytes(8, "big")
+            found[str(one)] = blake2b(content, digest_size=16).digest()
     return found
 
 

@@ -32,7 +32,9 @@ def bench_of(tmp_path):
     """(y, predicted, groups) -> a Bench."""
     made = []
 
-    def build(y, predicted, groups, *, classes=("no", "yes"), run="fairness.groups", seed=1, **data):
+    def build(
+        y, predicted, groups, *, classes=("no", "yes"), run="fairness.groups", seed=1, **data
+    ):
         dataset = ArrayDataset(
             np.asarray(predicted)[:, None],
             np.asarray(y),

@@ -96,9 +96,7 @@ class TestReference:
         with pytest.raises(UnknownName, match="Did you mean race"):
             list(Disparity(reference={"rase": "a"}).measure(bench))
 
-    def test_one_that_is_too_small_leaves_every_comparison_undefined(
-        self, bench_of, rows_of, told
-    ):
+    def test_one_that_is_too_small_leaves_every_comparison_undefined(self, bench_of, rows_of, told):
         y, predicted, group = rows_of({**TWO, "tiny": (5, 5, 5, 5)})
         found = told(Disparity(reference={"race": "tiny"}), bench_of(y, predicted, {"race": group}))
         one = found["accuracy_difference", "a"]
@@ -135,7 +133,9 @@ class TestBest:
         y, predicted, group = rows_of(THREE)
         bench = bench_of(y, predicted, {"race": group})
         chosen = told(Disparity(reference="best"), bench)["selection_rate_ratio", "b"].interval
-        named = told(Disparity(reference={"race": "c"}), bench)["selection_rate_ratio", "b"].interval
+        named = told(Disparity(reference={"race": "c"}), bench)[
+            "selection_rate_ratio", "b"
+        ].interval
         assert chosen.low <= named.low
         assert chosen.high > named.high
 
@@ -174,11 +174,17 @@ class TestWidest:
     def test_of_two_groups_they_are_the_size_of_the_difference(self, bench_of, rows_of, told):
         y, predicted, group = rows_of(TWO)
         found = told(Disparity(), bench_of(y, predicted, {"sex": group}))
-        spread, pair = found["selection_rate_spread", "sex"], found["selection_rate_difference", "a"]
+        spread, pair = (
+            found["selection_rate_spread", "sex"],
+            found["selection_rate_difference", "a"],
+        )
         assert spread.value == pytest.approx(abs(pair.value))
         assert spread.interval.low == pytest.approx(max(0, pair.interval.low))
         assert spread.interval.high == pytest.approx(pair.interval.high)
-        worst, ratio = found["selection_rate_worst_ratio", "sex"], found["selection_rate_ratio", "a"]
+        worst, ratio = (
+            found["selection_rate_worst_ratio", "sex"],
+            found["selection_rate_ratio", "a"],
+        )
         assert worst.value == pytest.approx(1 / ratio.value)
         assert worst.interval.low == pytest.approx(1 / ratio.interval.high)
         assert worst.interval.high == pytest.approx(1 / ratio.interval.low)
@@ -202,7 +208,7 @@ class TestWidest:
     def test_order_does_not_matter_and_the_interval_holds_the_value(self, groups):
         found = gaps.spread(groups)
         assert found.interval.low <= found.value <= found.interval.high
-        assert 0 <= found.interval.low
+        assert found.interval.low >= 0
         for order in list(permutations(groups))[:6]:
             assert gaps.spread(order).interval == found.interval
         worst = gaps.worst_ratio(groups)
@@ -296,7 +302,7 @@ class TestPermutation:
     """The p of the spread."""
 
     def test_it_is_that_of_permuting_the_samples_themselves(self, rows_of):
-        y, predicted, group = rows_of({"a": (12, 8, 6, 9), "b": (9, 3, 4, 10), "c": (20, 9, 7, 12)})
+        _, predicted, group = rows_of({"a": (12, 8, 6, 9), "b": (9, 3, 4, 10), "c": (20, 9, 7, 12)})
         rng = np.random.default_rng(5)
         by_rows = statistics.permutation_spread(predicted, group, rng, resamples=4000)
         groups = [
@@ -349,9 +355,7 @@ def test_the_same_seed_gives_the_same_numbers_and_another_seed_another_p(bench_o
 def test_groups_of_an_intersection_are_a_search_at_a_corrected_level(bench_of, rows_of, told):
     y, predicted, group = rows_of(THREE)
     sex = np.where(np.arange(len(y)) % 2, "f", "m")
-    found = told(
-        Disparity(intersections=True), bench_of(y, predicted, {"race": group, "sex": sex})
-    )
+    found = told(Disparity(intersections=True), bench_of(y, predicted, {"race": group, "sex": sex}))
     cells = [one for key, one in found.items() if key[0] == "accuracy_difference" and len(key) == 3]
     assert len(cells) == 5
     assert [one.interval.level for one in cells] == pytest.approx([1 - 0.05 / 5] * 5)

@@ -13,7 +13,9 @@ from dlaudit.fairness.disparity import Disparity
 from dlaudit.fairness.groups import Groups
 from dlaudit.fairness.suite import SUITE
 
-CLAIMS = re.compile(r"\b(un)?fair\b|\bunbiased\b|\bnon-?discriminatory\b|\b(un)?lawful\b", re.I)
+CLAIMS = re.compile(
+    r"\b(un)?fair\b|\bunbiased\b|\bnon-?discriminatory\b|\b(un)?lawful\b", re.IGNORECASE
+)
 
 
 def test_every_default_rule_judges_something_that_its_run_measures():
@@ -69,7 +71,5 @@ def test_no_output_calls_a_system_what_no_test_can_show(bench_of, rows_of):
 )
 def test_listing_the_suite_loads_nothing_heavy_and_measuring_loads_no_torch(code, forbidden):
     check = f"{code}; import sys; print([n for n in {forbidden.split()!r} if n in sys.modules])"
-    done = subprocess.run(
-        [sys.executable, "-c", check], capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

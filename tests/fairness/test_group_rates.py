@@ -105,7 +105,9 @@ def test_fairlearn_on_the_samples_gives_what_it_gives_on_the_cells(rows_of):
         assert found[name] == pytest.approx(frame.by_group[name].tolist(), abs=1e-15)
 
 
-@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_permuting_the_samples_changes_nothing(seed, bench_of, rows_of, told):
     y, predicted, group = rows_of(TWO)

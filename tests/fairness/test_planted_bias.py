@@ -52,7 +52,9 @@ def test_default_rules_find_the_bias_and_clear_the_twin(bench_of, handicap, accu
     print(f"handicap {handicap}: {failed} of 20 accused [{bounds.low:.2f}, {bounds.high:.2f}]")
     if accused:
         assert failed >= 19
-        assert all(result["fairness.disparity.selection_rate_ratio"] == "fail" for result in results)
+        assert all(
+            result["fairness.disparity.selection_rate_ratio"] == "fail" for result in results
+        )
     else:
         assert failed <= 1
         passed = sum(set(result.values()) == {"pass"} for result in results)
