@@ -32,9 +32,10 @@ def demonstrate(out: Path, *, quiet: bool = False) -> AuditRecord:
         source = source_of(inputs / f"{twin}.toml", formats=("html", "junit", "md"))
         with told(quiet=quiet) as events:
             records[twin], _ = launch(source, out=out / twin, events=events)
+    from dlaudit.demo.planting import DEFECTS
     from dlaudit.reports.demo import demo_index
 
-    write_whole(out / "index.html", demo_index(records).encode())
+    write_whole(out / "index.html", demo_index(records, DEFECTS).encode())
     return records["planted"]
 
 

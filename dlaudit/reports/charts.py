@@ -71,7 +71,8 @@ def around(values: Iterable[float], thresholds: Iterable[float]) -> list[float]:
     Without it a threshold would fall on an end of the axis, and its good side out of sight.
     """
     found, limits = list(values), list(thresholds)
-    rates = all(0 <= value <= 1 for value in [*found, *limits])
+    # A rate's axis need not go beyond 0 and 1, unless that is where a threshold lies.
+    rates = all(0 <= value <= 1 for value in found) and all(0 < limit < 1 for limit in limits)
     room = 0.12 * (max([*found, *limits]) - min([*found, *limits]))
     found += [end for limit in limits for end in (limit - room, limit + room)]
     return [min(1.0, max(0.0, value)) for value in found] if rates else found
@@ -135,6 +136,7 @@ class Limit(NamedTuple):
     x2: float
     y: float
     label: str
+    short: str
 
 
 class Curve(NamedTuple):
@@ -154,9 +156,9 @@ def curve(
     across: str,
     series: Sequence[tuple[str, Sequence[tuple[float, Measurement]]]],
     *,
-    limits: Sequence[tuple[float | None, float, str]] = (),
+    limits: Sequence[tuple[float | None, float, str, str]] = (),
 ) -> Curve:
-    """Lay out curves. series: (label, [(x, measurement), …]); limits: (x or None, y, label).
+    """Lay out curves. series: (label, [(x, measurement), …]); limits: (x or None, y, label, short label).
 
     A limit without an x holds along the whole axis. Only the first ``SERIES`` curves are drawn;
     ``left_out`` counts the others, which stand in the tables.
@@ -164,7 +166,7 @@ def curve(
     drawn = list(series[:SERIES])
     xs = axis([0.0, *(x for _, points in drawn for x, _ in points)])
     heights = [y for _, points in drawn for _, one in points for y in extent(one)]
-    heights += [y for _, y, _ in limits]
+    heights += [y for _, y, *_ in limits]
     if all(0 <= y <= 1 for y in heights):
         heights += [0.0, 1.0]
     ys = axis(heights)
@@ -199,8 +201,9 @@ def curve(
             WIDTH - RIGHT if x is None else min(WIDTH - RIGHT, across_at(x) + 14),
             up_at(y),
             label,
+            short,
         )
-        for x, y, label in limits
+        for x, y, label, short in limits
     )
     return Curve(
         title,

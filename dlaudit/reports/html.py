@@ -42,24 +42,29 @@ def render(record: AuditRecord, folder: Path | None = None) -> str:
     """The whole report. folder: the run's folder, from which pictures are embedded if given."""
     outline = Outline(record)
     anchors = Anchors(outline)
-    page = environment().get_template("report.html.j2").render(
-        record=record,
-        outline=outline,
-        anchors=anchors,
-        words=wording,
-        top=top_of(outline),
-        pictures=pictures(record, folder),
-        run_page=lambda run: panels.run_page(run, outline.rules_of(run)),
-        rule_page=panels.rule_page,
-        curves=lambda part: panels.curves(part, outline),
-        plan_toml=plan_toml(record.plan),
-        plan_json=msgspec.json.format(canonical(record.plan), indent=2).decode(),
-        record_sha256=digest(canonical(record)),
-        evidence=evidence_of(record),
-        judged_by_id={one.id: one for one in outline.judged},
-        marker=marker,
-        no_rule=NO_RULE,
-        worst_most=WORST,
+    page = (
+        environment()
+        .get_template("report.html.j2")
+        .render(
+            record=record,
+            outline=outline,
+            anchors=anchors,
+            words=wording,
+            top=top_of(outline),
+            pictures=pictures(record, folder),
+            run_page=lambda run: panels.run_page(run, outline.rules_of(run)),
+            rule_page=panels.rule_page,
+            curves=lambda part: panels.curves(part, outline),
+            plan_toml=plan_toml(record.plan),
+            plan_json=canonical(record.plan).decode(),
+            plan_sha256=digest(canonical(record.plan)),
+            record_sha256=digest(canonical(record)),
+            evidence=evidence_of(record),
+            judged_by_id={one.id: one for one in outline.judged},
+            marker=marker,
+            no_rule=NO_RULE,
+            worst_most=WORST,
+        )
     )
     return wording.printable(page)
 
@@ -86,14 +91,19 @@ def top_of(outline: Outline) -> Top:
             "models or other uses."
         )
     else:
-        scope = "Nothing was measured: this report shows only what was tried, and why it did not run."
+        scope = (
+            "Nothing was measured: this report shows only what was tried, and why it did not run."
+        )
     return Top(scope, samples, executor_of(record), warnings_of(record))
 
 
 def samples_of(record: AuditRecord) -> str:
     """``test: 600, train: 1,200``: how many samples each split holds, where the record says so."""
-    splits = {name: card.facts.get("n") for name, card in record.data.splits.items()}
-    splits = {name: n for name, n in splits.items() if isinstance(n, int)}
+    splits = {
+        name: card.facts["n"]
+        for name, card in record.data.splits.items()
+        if isinstance(card.facts.get("n"), int)
+    }
     if not splits:
         splits = {answer.split: answer.n for answer in record.answers}
     if not splits and isinstance(record.data.facts.get("n"), int):
@@ -182,6 +192,7 @@ def environment() -> Environment:
     )
     made.filters["q"] = quoted
     made.filters["code"] = code
+    made.filters["breaks"] = breaks
     made.filters["href"] = href
     made.filters["kind_of"] = kind_of
     made.filters["rules_of"] = lambda run, outline: outline.rules_of(run)
@@ -201,6 +212,14 @@ def code(text: object) -> Markup:
     from markupsafe import Markup
 
     return Markup("<code data-quoted>{}</code>").format(text)
+
+
+def breaks(text: object) -> Markup:
+    """A quotation that a narrow table may break behind underscores and dots, not inside a word."""
+    from markupsafe import Markup, escape
+
+    broken = re.sub(r"([_.:/])(?=\w)", r"\1<wbr>", str(escape(text)))
+    return Markup(f"<span data-quoted>{broken}</span>")  # noqa: S704  (escaped above)
 
 
 def href(path: str) -> str:

@@ -177,7 +177,9 @@ class Outline:
         parts: dict[str, list[CheckRun]] = {}
         for run in self.record.runs:
             parts.setdefault(self.suite_of(run), []).append(run)
-        return [SuitePart(name, self.suite_words(name), tuple(runs)) for name, runs in parts.items()]
+        return [
+            SuitePart(name, self.suite_words(name), tuple(runs)) for name, runs in parts.items()
+        ]
 
     @cached_property
     def untouched(self) -> list[str]:
@@ -229,7 +231,9 @@ class Outline:
 
     def suite_words(self, name: str) -> SuiteWords:
         """A suite's title and limits: the house's words, else what its guest says of itself."""
-        card = next((card for card in self.record.suites if card.name == name), SuiteCard(name=name))
+        card = next(
+            (card for card in self.record.suites if card.name == name), SuiteCard(name=name)
+        )
         house = SUITES.get(name)
         if house is None:
             limit = card.sentence or "A suite of a guest; its checks say what it shows."

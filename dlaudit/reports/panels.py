@@ -21,9 +21,14 @@ OBSERVED = 12
 
 
 class Row(NamedTuple):
-    """One measurement in a table. notes: letters of the notes below. strip: None if not plotted."""
+    """One measurement in a table.
 
-    label: str
+    name: only where the table's title does not say it. notes: letters of the notes below. strip:
+    None if not plotted.
+    """
+
+    name: str
+    where: str
     measurement: Measurement
     value: str
     interval: str
@@ -34,9 +39,14 @@ class Row(NamedTuple):
 
 
 class Panel(NamedTuple):
-    """Rows along one axis. reference: the position of the value over everybody, if there is one."""
+    """Rows along one axis.
+
+    common: the conditions that these rows share beyond those of the whole run. reference: the
+    position of the value over everybody, if there is one.
+    """
 
     title: str
+    common: dict[str, Scalar]
     unit: str
     axis: charts.Axis
     rows: tuple[Row, ...]
@@ -106,11 +116,11 @@ def run_page(run: CheckRun, judged: Sequence[Judged]) -> RunPage:
     rules = [one.rule for one in judged if one.rule is not None]
     notes = Notes()
     panels = tuple(
-        _panel(title, rows, rules, notes) for title, rows in _grouped(measurements, common)
+        _panel(title, rows, rules, notes, shared, said=common)
+        for title, shared, rows in _grouped(measurements, common)
     )
     missing = tuple(
-        (one.name, wording.where(one.slice, _varying(one, common)), one.reason)
-        for one in undefined
+        (one.name, wording.where(one.slice, _varying(one, common)), one.reason) for one in undefined
     )
     return RunPage(common, panels, notes.listed, missing)
 
@@ -134,10 +144,10 @@ def rule_page(one: Judged) -> RulePage:
         return RulePage(None, (), one.rule.conditions if one.rule else {}, 0)
     notes = Notes()
     common = shared_conditions(seen)
-    rows = [
-        (wording.where(m.slice, _varying(m, common)) or "everybody", m) for m in seen[:OBSERVED]
-    ]
-    panel = _panel(one.rule.measurement, rows, [one.rule], notes, threshold=one.rule.threshold)
+    rows = [("", m) for m in seen[:OBSERVED]]
+    panel = _panel(
+        one.rule.measurement, rows, [one.rule], notes, common, threshold=one.rule.threshold
+    )
     return RulePage(panel, notes.listed, common, len(seen) - len(rows))
 
 
@@ -159,30 +169,36 @@ def shared_conditions(numbers: Iterable[Measurement | Undefined]) -> dict[str, S
 
 
 def _varying(one: Measurement | Undefined, common: dict[str, Scalar]) -> dict[str, Scalar]:
-    return {key: value for key, value in one.conditions.items() if key not in common}
+    return _without(one.conditions, common)
 
 
 def _grouped(
     measurements: Sequence[Measurement], common: dict[str, Scalar]
-) -> list[tuple[str, list[tuple[str, Measurement]]]]:
-    """Tables as (title, rows): one per name with several rows; lone rates share one table."""
+) -> list[tuple[str, dict[str, Scalar], list[tuple[str, Measurement]]]]:
+    """Tables as (title, shared conditions, rows): one per name with several rows; lone rates share one.
+
+    A lone number that is no rate has a table of its own, without a title: its row says its name.
+    """
     by_name: dict[str, list[Measurement]] = {}
     for one in measurements:
         by_name.setdefault(one.name, []).append(one)
-    tables: dict[str, list[tuple[str, Measurement]]] = {}
-    for name, rows in by_name.items():
-        if len(rows) > 1:
-            tables[name] = [
-                (wording.where(one.slice, _varying(one, common)) or "everybody", one)
-                for one in rows
-            ]
+    tables: list[tuple[str, dict[str, Scalar], list[tuple[str, Measurement]]]] = []
+    rates: list[tuple[str, Measurement]] = []
+    for name, found in by_name.items():
+        if len(found) > 1:
+            here = shared_conditions(found)
+            tables.append((name, here, [("", one) for one in found]))
+        elif not _is_rate(found[0]):
+            tables.append(("", common, [(name, found[0])]))
         else:
-            extra = wording.where(rows[0].slice, _varying(rows[0], common))
-            label = f"{name}, {extra}" if extra else name
-            title = "" if _is_rate(rows[0]) else f"\0{name}"
-            tables.setdefault(title, []).append((label, rows[0]))
-    # A lone number that is no rate has a table of its own, whose title would only repeat its row.
-    return [("" if title.startswith("\0") else title, rows) for title, rows in tables.items()]
+            if not rates:
+                tables.append(("", common, rates))
+            rates.append((name, found[0]))
+    return tables
+
+
+def _without(values: dict[str, Scalar], others: dict[str, Scalar]) -> dict[str, Scalar]:
+    return {key: value for key, value in values.items() if key not in others}
 
 
 def _is_rate(one: Measurement) -> bool:
@@ -194,9 +210,12 @@ def _panel(
     rows: Sequence[tuple[str, Measurement]],
     rules: Sequence[Rule],
     notes: Notes,
+    common: dict[str, Scalar],
     *,
+    said: dict[str, Scalar] | None = None,
     threshold: float | None = None,
 ) -> Panel:
+    """rows: (name or "", measurement). common: shared by the rows; said: told of the run already."""
     plotted = [one for _, one in rows[:PLOTTED]]
     relevant = {
         id(one): [rule for rule in rules if rule.measurement == one.name and speaks_of(rule, one)]
@@ -207,12 +226,13 @@ def _panel(
     along = charts.axis(charts.around(reach, thresholds))
     overall = next((one for one in plotted if title and not one.slice and len(plotted) > 1), None)
     built = []
-    for label, one in rows:
+    for name, one in rows:
         value, interval = wording.shown(one, threshold=threshold)
         here = relevant.get(id(one), [])
         built.append(
             Row(
-                label,
+                name,
+                wording.where(one.slice, _varying(one, common)) or ("" if name else "everybody"),
                 one,
                 value,
                 interval,
@@ -225,6 +245,7 @@ def _panel(
     same_conditions = overall and all(one.conditions == overall.conditions for one in plotted)
     return Panel(
         title,
+        _without(common, common if said is None else said),
         rows[0][1].unit or "",
         along,
         tuple(built),
@@ -239,7 +260,7 @@ def curves(part: SuitePart, outline: Outline) -> list[charts.Curve]:
     A curve needs at least two budgets under otherwise equal conditions.
     """
     figures: dict[tuple[str, str], dict[str, list[tuple[float, Measurement]]]] = {}
-    limits: dict[tuple[str, str], list[tuple[float | None, float, str]]] = {}
+    limits: dict[tuple[str, str], list[tuple[float | None, float, str, str]]] = {}
     for run in part.runs:
         if not isinstance(run.outcome, Measured):
             continue
@@ -253,7 +274,9 @@ def curves(part: SuitePart, outline: Outline) -> list[charts.Curve]:
                 if rule.measurement == name and any(speaks_of(rule, one) for _, one in points):
                     at = rule.conditions.get("epsilon")
                     x = None if at is None or isinstance(at, bool | str) else float(at)
-                    limit = (x, rule.threshold, wording.criterion(rule))
+                    criterion = wording.criterion(rule)
+                    short = criterion.removeprefix(f"{rule.measurement} ")
+                    limit = (x, rule.threshold, criterion, short)
                     if limit not in limits.setdefault((name, norm), []):
                         limits[name, norm].append(limit)
     return [

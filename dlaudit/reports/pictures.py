@@ -32,7 +32,9 @@ def is_picture(artifact: Artifact) -> bool:
     return artifact.media_type in EMBEDDED
 
 
-def pictures(record: AuditRecord, folder: Path | None, *, budget: int = BUDGET) -> dict[str, Picture]:
+def pictures(
+    record: AuditRecord, folder: Path | None, *, budget: int = BUDGET
+) -> dict[str, Picture]:
     """sha256 -> picture, for every picture of the record; each content is embedded once.
 
     Runs take turns, so that one check with many pictures does not use up the budget of the others.

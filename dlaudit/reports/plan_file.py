@@ -37,7 +37,9 @@ def plan_toml(plan: Mapping[str, Any]) -> str:
     for run in plan.get("runs") or ():
         lines += _table(f"checks.{_key(run['id'])}", {"use": run["check"], **run.get("params", {})})
     for rule in plan.get("rules") or ():
-        wanted = {key: rule[key] for key in _RULE_KEYS if rule.get(key) not in (None, {}, [], (), "")}
+        wanted = {
+            key: rule[key] for key in _RULE_KEYS if rule.get(key) not in (None, {}, [], (), "")
+        }
         lines += _table("rules", wanted, array=True)
     if plan.get("context"):
         lines += _table("context", plan["context"])

@@ -214,7 +214,8 @@ def number(value: float, *, width: float | None = None, landmarks: Iterable[floa
         mark != value and round(value, decimals) == round(mark, decimals) for mark in marks
     ):
         decimals += 1
-    return f"{value:.{decimals}f}"
+    text = f"{value:.{decimals}f}"
+    return text.rstrip("0").rstrip(".") if width is None else text
 
 
 def _decimals(value: float, width: float | None) -> int:
@@ -305,12 +306,30 @@ def scalar(value: Scalar, *, budget: bool = False) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float):
-        text = f"{value:.6g}"
-        steps = value * 255
-        if budget and 0 < steps < 255 and abs(steps - round(steps)) < 1e-6 and round(steps) != 0:
-            return f"{value:.4g} ({round(steps)}/255)"
-        return text
+        steps = on_grid(value) if budget else None
+        return f"{value:.4g} ({steps})" if steps else f"{value:.6g}"
     return str(value)
+
+
+def on_grid(value: float) -> str | None:
+    """``8/255`` for a budget that is a whole number of steps of an 8-bit image, else None."""
+    steps = value * 255
+    whole = round(steps)
+    return f"{whole}/255" if 0 < whole < 255 and abs(steps - whole) < 1e-6 else None
+
+
+def budget(value: float) -> str:
+    """A budget as short as it can be said: ``8/255``, ``0.3``."""
+    return on_grid(value) or f"{value:.6g}"
+
+
+def parameter(name: str, value: Any) -> str:
+    """A check's parameter; budgets are written as in conditions."""
+    if name == "epsilon":
+        written = value if isinstance(value, list | tuple) else [value]
+        if all(isinstance(one, int | float) and not isinstance(one, bool) for one in written):
+            return ", ".join(budget(one) for one in written)
+    return plain(value)
 
 
 def conditions(values: Mapping[str, Scalar]) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 from hypothesis import strategies as st
 
-from dlaudit.audit.evidence import EvidenceStore
+from dlaudit.audit.evidence import EvidenceStore, digest
 from dlaudit.audit.judge import judge_all
 from dlaudit.audit.record import (
     AnswersRun,
@@ -34,6 +34,7 @@ from dlaudit.audit.record import (
     Undefined,
     Verdict,
     Waiver,
+    canonical,
 )
 
 SHA = "3f" * 32
@@ -91,7 +92,12 @@ def record_of(runs=(), rules=(), verdicts=None, waivers=(), **changes):
         "verdicts": tuple(verdicts),
         "waivers": tuple(waivers),
     }  # fmt: skip
-    return AuditRecord(**(values | changes))
+    return sealed(AuditRecord(**(values | changes)))
+
+
+def sealed(record):
+    """The record under the digest of its own plan."""
+    return msgspec.structs.replace(record, plan_sha256=digest(canonical(record.plan)))
 
 
 LINF = {"norm": "linf", "steps": 40, "restarts": 2, "targeted": False}
@@ -279,7 +285,7 @@ def story(folder: Path | None = None) -> AuditRecord:
     )  # fmt: skip
     plan = {**record.plan, "suites": ["overfitting", "attacks", "backdoors", "fairness", "explain"],
             "context": {"provider": "Example GmbH", "intended_purpose": "Sorting of forms", "annex_iii": "5b"}}  # fmt: skip
-    return msgspec.structs.replace(record, plan=plan)
+    return sealed(msgspec.structs.replace(record, plan=plan))
 
 
 # -- every combination of verdict, waiver and outcome -----------------------------------------------
