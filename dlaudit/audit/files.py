@@ -17,8 +17,11 @@ from dlaudit.errors import LoadError, PlanError, nearest
 
 
 def sentence(place: object, field: str = "", *, expected: str, got: str, hint: str = "") -> str:
-    """``place: field: expected …, got …. hint``: the one form in which loaders complain."""
-    where = f"{place}: {field}" if field else f"{place}"
+    """``place: field: expected …, got …. hint``: the one form in which loaders complain.
+
+    place: a path, or None where the field is an argument of the plan.
+    """
+    where = ": ".join(str(part) for part in (place, field) if part)
     return f"{where}: expected {expected}, got {got}." + (f" {hint}" if hint else "")
 
 
@@ -64,7 +67,7 @@ def named_folder(root: Path, written: str, *, expected: str = "a folder") -> Pat
 def named_path(root: Path, written: str, *, expected: str) -> Path:
     """Whatever a plan calls ``written``, if it exists. Raises LoadError with the nearest name."""
     if not written:
-        raise refusal("path", expected=f"the name of {expected}", got="an empty text")
+        raise refusal(None, "path", expected=f"the name of {expected}", got="an empty text")
     path = root / written
     try:
         found = path.exists()

@@ -25,14 +25,14 @@ class ArrayDataset(Dataset):
     x: (n, *input); y: (n,) integers 0..C-1; id: (n,) str; groups: attribute -> (n,) str.
     """
 
-    def __init__(  # noqa: PLR0913  (each is a column of the data set)
+    def __init__(
         self,
         x: np.ndarray,
         y: np.ndarray,
         *,
         name: str = "arrays",
         classes: tuple[str, ...] = (),
-        id: np.ndarray | None = None,  # noqa: A002  (the contract's word)
+        id: np.ndarray | None = None,
         groups: Mapping[str, np.ndarray] | None = None,
         columns: Mapping[str, np.ndarray] | None = None,
         mask: np.ndarray | None = None,
@@ -47,7 +47,9 @@ class ArrayDataset(Dataset):
         n = len(x)
         self._x, self._y = x, checked_labels(y, n, name)
         self._id = np.arange(n).astype(str) if id is None else np.asarray(id).astype(str)
-        self._groups = {key: np.asarray(column).astype(str) for key, column in (groups or {}).items()}
+        self._groups = {
+            key: np.asarray(column).astype(str) for key, column in (groups or {}).items()
+        }
         self._columns = dict(columns or {})
         self._mask = mask
         lengths = {"id": self._id, **self._groups, **self._columns}
@@ -60,7 +62,9 @@ class ArrayDataset(Dataset):
         unique, counts = np.unique(self._id, return_counts=True)
         if len(unique) < n:
             twice = unique[counts > 1][0]
-            message = f"{name}: field 'id': expected one row per id, got {counts.max()} rows of {twice!r}"
+            message = (
+                f"{name}: field 'id': expected one row per id, got {counts.max()} rows of {twice!r}"
+            )
             raise LoadError(message)
         found = int(self._y.max()) + 1 if n else 0
         self.classes = tuple(classes) or tuple(str(i) for i in range(found))
@@ -84,7 +88,10 @@ class ArrayDataset(Dataset):
             "classes": list(self.classes),
             "class_counts": [int(count) for count in counts_by_class],
             "groups": {
-                key: {str(v): int(c) for v, c in zip(*np.unique(column, return_counts=True), strict=True)}
+                key: {
+                    str(v): int(c)
+                    for v, c in zip(*np.unique(column, return_counts=True), strict=True)
+                }
                 for key, column in self._groups.items()
             },
             **(facts or {}),
@@ -114,13 +121,15 @@ class ArrayDataset(Dataset):
 
     def _content_digest(self) -> str:
         arrays = {"x": self._x, "y": self._y, "id": self._id, **self._groups}
-        return fingerprint((key, digest(table_bytes({key: value}))) for key, value in arrays.items())
+        return fingerprint(
+            (key, digest(table_bytes({key: value}))) for key, value in arrays.items()
+        )
 
 
 def checked_labels(y: np.ndarray, n: int, name: str) -> np.ndarray:
     """Labels as (n,) int64. Raises LoadError naming what is wrong with them."""
     y = np.asarray(y)
-    if y.ndim == 2 and y.shape[1] == 1:  # noqa: PLR2004
+    if y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
     if y.shape != (n,):
         message = f"{name}: field 'y': expected shape ({n},), one label per row of x, got {y.shape}"
@@ -142,9 +151,9 @@ def _whole(y: np.ndarray) -> bool:
 
 def guessed_kind(x: np.ndarray) -> str:
     """``images`` for (n, C, H, W) or (n, H, W), ``tokens`` for integer sequences, else ``tabular``."""
-    if x.ndim >= 3:  # noqa: PLR2004
+    if x.ndim >= 3:
         return "images"
-    return "tokens" if x.dtype.kind in "iu" and x.ndim == 2 else "tabular"  # noqa: PLR2004
+    return "tokens" if x.dtype.kind in "iu" and x.ndim == 2 else "tabular"
 
 
 class Splits(Dataset):
@@ -160,9 +169,7 @@ class Splits(Dataset):
         self.classes = max((part.classes for part in parts.values()), key=len)
         for split, part in parts.items():
             if part.classes != self.classes[: len(part.classes)]:
-                message = (
-                    f"data.{split}: expected the classes {list(self.classes)}, got {list(part.classes)}"
-                )
+                message = f"data.{split}: expected the classes {list(self.classes)}, got {list(part.classes)}"
                 raise LoadError(message)
         self.offers = first.offers | (frozenset(parts) - {"test"})
         cards = {split: part.card for split, part in parts.items()}

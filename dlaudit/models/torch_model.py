@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from dlaudit.audit.parts import Model, Passes
+from dlaudit.audit.parts import Dataset, Model, Passes
 from dlaudit.audit.record import Card
 from dlaudit.errors import LoadError, NonFinite
+from dlaudit.models.declared import usable_inputs
 
 BATCH = 512
 TOLERANCE = 1e-4
@@ -45,14 +46,14 @@ class LogitsModule(nn.Module):
             message = f"the model gave NaN or infinite logits on a batch of {n}"
             raise NonFinite(message)
         if logits.requires_grad:
-            logits.register_hook(self._count_backward)
+            logits.register_hook(self._count_backward)  # type: ignore[no-untyped-call]
         return logits
 
     def _count_backward(self, gradient: Tensor) -> None:
         self.passes.backward += len(gradient)
 
 
-def logits_of(output: Any) -> Tensor:  # noqa: ANN401  (whatever a user's net returns)
+def logits_of(output: Any) -> Tensor:
     """The tensor inside a net's output: itself, a tuple's first, or ``logits`` of a dict or object.
 
     Raises LoadError for anything else.
@@ -104,10 +105,39 @@ def output_form(output: Tensor) -> str:
     return "logits"
 
 
+def recognised(output: Tensor, x: Any, name: str) -> str:
+    """``output_form`` of a model's output, after its shape is checked.
+
+    output: for the inputs x, array or tensor; name: of the model. Raises LoadError unless it is
+    (B, C), (B, 1) or (B,).
+    """
+    if (
+        output.ndim not in {1, 2}
+        or len(output) != len(x)
+        or (output.ndim == 2 and not output.shape[1])
+    ):
+        message = (
+            f"{name}: expected output of shape (B, C) or (B,), one row per input, got "
+            f"{tuple(output.shape)} for inputs of shape {tuple(x.shape)}"
+        )
+        raise LoadError(message)
+    return output_form(output.float())
+
+
+def cannot_answer(name: str, x: Any, error: Exception) -> LoadError:
+    """The sentence about a model that raises on the data's first rows x, array or tensor."""
+    detail = str(error).strip().partition("\n")[0]
+    message = (
+        f"{name}: expected to answer inputs of shape {tuple(x.shape)} and type "
+        f"{str(x.dtype).removeprefix('torch.')}, got {type(error).__name__}: {detail}"
+    )
+    return LoadError(message)
+
+
 class TorchModel(Model):
     """Any ``nn.Module`` as a ``Model``. Parameters are frozen and the mode is eval until closed."""
 
-    def __init__(  # noqa: PLR0913  (each describes the model)
+    def __init__(
         self,
         net: nn.Module,
         *,
@@ -124,7 +154,7 @@ class TorchModel(Model):
         self._was_training = {id(part): part.training for part in net.modules()}
         self._was_trainable = [(p, p.requires_grad) for p in net.parameters()]
         for parameter in net.parameters():
-            parameter.requires_grad_(requires_grad=False)
+            parameter.requires_grad_(False)
         self._module = LogitsModule(net.to(self.device), self.passes).eval()
         self.bounds = bounds
         self.classes = classes
@@ -146,20 +176,22 @@ class TorchModel(Model):
         """(B, *input) -> (B, C) logits, counted; ``module.net`` is the module as given."""
         return self._module
 
-    def tensor(self, x: Any) -> Tensor:  # noqa: ANN401  (array or tensor)
+    def tensor(self, x: Any) -> Tensor:
         """An array or tensor on the model's device, dtype unchanged."""
         return torch.as_tensor(x).to(self.device)
 
-    def logits(self, x: Any) -> Tensor:  # noqa: ANN401
+    def logits(self, x: Any) -> Tensor:
         """See ``Model.logits``."""
         with torch.no_grad():
             return self._in_pieces(lambda part: (self._module(part),), self.tensor(x))[0]
 
-    def loss_gradient(self, x: Any, y: Any, loss: Any = "cross_entropy") -> Tensor:  # noqa: ANN401
+    def loss_gradient(self, x: Any, y: Any, loss: Any = "cross_entropy") -> Tensor:
         """See ``Model.loss_gradient``."""
         return self.logits_and_gradient(x, y, loss)[1]
 
-    def logits_and_gradient(self, x: Any, y: Any, loss: Any = "cross_entropy") -> tuple[Tensor, Tensor]:  # noqa: ANN401
+    def logits_and_gradient(
+        self, x: Any, y: Any, loss: Any = "cross_entropy"
+    ) -> tuple[Tensor, Tensor]:
         """The logits (B, C) and d loss / dx (like x) out of one forward and one backward pass.
 
         loss: ``"cross_entropy"`` or (logits (B, C), y (B,)) -> (B,). Only the inputs' gradient is
@@ -174,7 +206,8 @@ class TorchModel(Model):
                 (gradient,) = torch.autograd.grad(objective(logits, label).sum(), part)
             return logits.detach(), gradient
 
-        return self._in_pieces(piece, self.tensor(x), self.tensor(y))
+        logits, gradient = self._in_pieces(piece, self.tensor(x), self.tensor(y))
+        return logits, gradient
 
     def _in_pieces(
         self, function: Callable[..., tuple[Tensor, ...]], *tensors: Tensor
@@ -198,18 +231,22 @@ class TorchModel(Model):
             return results[0]
         return tuple(torch.cat(parts) for parts in zip(*results, strict=True))
 
-    def recognise(self, x: Any) -> str:  # noqa: ANN401
+    def recognise(self, x: Any) -> str:
         """Look at some outputs once and fix their form; called when model and data are opened."""
+        tensor = self.tensor(x)
         with torch.no_grad():
-            output = logits_of(self._module.net(self.tensor(x)))
-        if output.ndim not in {1, 2}:
-            message = (
-                f"{self.card.name}: expected output of shape (B, C) or (B,), got "
-                f"{tuple(output.shape)} for inputs of shape {tuple(x.shape)}"
-            )
-            raise LoadError(message)
-        self._module.output = output_form(output.float())
+            try:
+                output = self._module.net(tensor)
+            except LoadError:
+                raise
+            except Exception as error:
+                raise cannot_answer(self.card.name, tensor, error) from error
+        self._module.output = recognised(logits_of(output), tensor, self.card.name)
         return self._module.output
+
+    def meet(self, data: Dataset) -> None:
+        """Look at what is known of the data before they are used. Raises LoadError."""
+        usable_inputs(data)
 
     @contextlib.contextmanager
     def accepting_nonfinite(self, *, accept: bool) -> Iterator[None]:

@@ -1,0 +1,202 @@
+"""Loads tables, CSV and Parquet, as a plan declares them, and describes them for ``dlaudit init``.
+
+Knows the words of the plan; reading and checking stand in ``table_reading`` and ``table_schema``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from dlaudit.audit.files import identity, named_file, refusal
+from dlaudit.audit.parts import Dataset
+from dlaudit.datasets.selection import index_file, selected
+
+if TYPE_CHECKING:
+    from dlaudit.datasets.table_reading import Column
+
+Value = bool | int | float | str
+
+TARGETS = (
+    "target",
+    "label",
+    "y",
+    "class",
+    "outcome",
+    "two_year_recid",
+    "default",
+    "income",
+    "approved",
+)
+"""Names that a target often has."""
+
+GROUPS = ("sex", "gender", "race", "ethnicity", "age", "nationality", "religion", "disability")
+"""Names that protected attributes often have."""
+
+
+def load_csv(
+    *,
+    root: Path,
+    path: str,
+    target: str,
+    positive: Value | list[Value] | None = None,
+    classes: list[str] | None = None,
+    groups: list[str] | None = None,
+    bins: dict[str, list[float]] | None = None,
+    id: str | None = None,
+    date: str | None = None,
+    weight: str | None = None,
+    types: dict[str, str | list[Value]] | None = None,
+    immutable: list[str] | None = None,
+    features: list[str] | None = None,
+    rows: str | None = None,
+    encoding: str = "utf-8",
+    separator: str = ",",
+) -> Dataset:
+    """A CSV table with a header.
+
+    target: the column of labels; positive: its value, or values, that are class 1 (without it every
+    value is a class, named in order by classes). groups: protected attributes; bins: numbers cut into
+    left-closed groups, ``{ age = [25] }``. features: the columns of x, by default all but target, id,
+    date, weight and groups; text becomes codes in sorted order. types: ``"number"``, ``"category"`` or
+    a list of categories, per column. immutable: what a person cannot change. rows: ``"a:b"`` or a
+    file of positions. Every column is kept as it is stored, for recorded decisions and pipelines.
+    Raises LoadError with all that does not fit.
+    """
+    file = named_file(root, path, expected="a CSV file")
+    declared = _declared(
+        target=target, positive=positive, classes=classes, groups=groups, bins=bins, id=id, date=date,
+        weight=weight, types=types, immutable=immutable, features=features,
+    )  # fmt: skip
+    if len(separator) != 1:
+        raise refusal(None, "separator", expected="one character", got=repr(separator))
+
+    from dlaudit.datasets.table_reading import read_csv
+
+    columns = read_csv(file, encoding=encoding, separator=separator, as_text=_written(id, date))
+    return _dataset(columns, declared, file, root, rows)
+
+
+def load_parquet(
+    *,
+    root: Path,
+    path: str,
+    target: str,
+    positive: Value | list[Value] | None = None,
+    classes: list[str] | None = None,
+    groups: list[str] | None = None,
+    bins: dict[str, list[float]] | None = None,
+    id: str | None = None,
+    date: str | None = None,
+    weight: str | None = None,
+    types: dict[str, str | list[Value]] | None = None,
+    immutable: list[str] | None = None,
+    features: list[str] | None = None,
+    rows: str | None = None,
+) -> Dataset:
+    """A Parquet table (with the extra ``parquet``); the arguments are those of ``csv``.
+
+    Raises LoadError with all that does not fit, or if pyarrow is missing.
+    """
+    file = named_file(root, path, expected="a Parquet file")
+    declared = _declared(
+        target=target, positive=positive, classes=classes, groups=groups, bins=bins, id=id, date=date,
+        weight=weight, types=types, immutable=immutable, features=features,
+    )  # fmt: skip
+
+    from dlaudit.datasets.table_reading import read_parquet
+
+    columns = read_parquet(file, as_text=_written(id, date))
+    return _dataset(columns, declared, file, root, rows)
+
+
+def _declared(*, positive: Value | list[Value] | None, **declared: Any) -> dict[str, Any]:
+    """The arguments as ``Schema`` has them: lists as tuples, what is not given left out."""
+    made = {
+        key: tuple(value) if isinstance(value, list) else value
+        for key, value in declared.items()
+        if value is not None
+    }
+    if positive is not None:
+        made["positive"] = tuple(positive) if isinstance(positive, list) else (positive,)
+        if not made["positive"]:
+            raise refusal(None, "positive", expected="at least one value", got="an empty list")
+    return made
+
+
+def _written(*columns: str | None) -> tuple[str, ...]:
+    """Columns that stay as they are written: ``007`` is no 7."""
+    return tuple(column for column in columns if column is not None)
+
+
+def _dataset(
+    columns: Mapping[str, Column],
+    declared: dict[str, Any],
+    file: Path,
+    root: Path,
+    rows: str | None,
+) -> Dataset:
+    from dlaudit.datasets.table_schema import Schema, table_dataset
+
+    files = {"data": file}
+    if index := index_file(rows, root):
+        files["rows"] = index
+    settings = {**declared, "rows": None if index else rows}
+    fingerprint, facts = identity(files, settings)
+    n = len(next(iter(columns.values())).texts)
+    return table_dataset(
+        columns, Schema(**declared), place=file, name=file.name, rows=selected(rows, root, n),
+        fingerprint=fingerprint, facts=facts,
+    )  # fmt: skip
+
+
+class ColumnDescription(NamedTuple):
+    """type: ``number``, ``category`` or ``mixed``; distinct: different values; missing: empty cells."""
+
+    name: str
+    type: str
+    distinct: int
+    missing: int
+    examples: tuple[str, ...]
+
+
+class TableDescription(NamedTuple):
+    """targets and groups: columns that may be meant, the likeliest first."""
+
+    rows: int
+    columns: tuple[ColumnDescription, ...]
+    targets: tuple[str, ...]
+    groups: tuple[str, ...]
+
+
+def describe_table(path: Path) -> TableDescription:
+    """What ``dlaudit init`` needs to know of a CSV or Parquet file. Raises LoadError."""
+    from dlaudit.datasets.table_reading import read_csv, read_parquet
+
+    file = named_file(Path(), str(path), expected="a table")
+    columns = read_parquet(file) if file.suffix.lower() in {".parquet", ".pq"} else read_csv(file)
+    described = tuple(_described(name, column) for name, column in columns.items())
+    n = len(next(iter(columns.values())).texts)
+    # A target has few values and no gaps; by convention it stands last.
+    few = [one.name for one in described if 2 <= one.distinct <= 20 and not one.missing]
+    targets = [name for name in few if name.lower() in TARGETS]
+    binary = [one.name for one in reversed(described) if one.name in few and one.distinct == 2]
+    groups = [one.name for one in described if one.name.lower() in GROUPS]
+    return TableDescription(
+        rows=n,
+        columns=described,
+        targets=tuple(
+            dict.fromkeys([*targets, *(b for b in binary if b not in groups), *reversed(few)])
+        ),
+        groups=tuple(groups),
+    )
+
+
+def _described(name: str, column: Column) -> ColumnDescription:
+    present = [text for text in column.texts if text is not None]
+    distinct = list(dict.fromkeys(present))
+    kind = "mixed" if column.mixed else "number" if column.numeric else "category"
+    return ColumnDescription(
+        name, kind, len(distinct), len(column.texts) - len(present), tuple(distinct[:5])
+    )

@@ -1,0 +1,55 @@
+"""Loads a Python function as a black box.
+
+Knows how to find and call it; never what it does. The file is code, trusted by whoever wrote the plan.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from dlaudit.audit.files import identity, named_function, refusal
+from dlaudit.audit.parts import Model
+from dlaudit.audit.record import Card
+from dlaudit.errors import nearest
+from dlaudit.models.declared import checked_batch, checked_bounds, checked_classes
+
+BATCH = 512
+FORMS = ("logits", "logit", "probabilities", "probability", "decisions")
+
+
+def load(
+    *,
+    root: Path,
+    file: str,
+    bounds: list[Any] | None = None,
+    classes: list[str] | None = None,
+    output: str = "",
+    batch: int = BATCH,
+) -> Model:
+    """A Python function that takes an array of inputs (B, …) and returns (B, C), (B, 1) or (B,).
+
+    output: ``logits``, ``logit``, ``probabilities``, ``probability`` or ``decisions`` (class
+    indices); recognised from the first outputs if it is not said, except decisions. bounds:
+    ``[low, high]`` of valid inputs. Raises LoadError.
+    """
+    limits, names, size = (
+        checked_bounds(bounds),
+        checked_classes(classes or []),
+        checked_batch(batch),
+    )
+    if output and output not in FORMS:
+        raise refusal(
+            None,
+            "output",
+            expected=f"one of {', '.join(FORMS)}",
+            got=repr(output),
+            hint=nearest(output, FORMS),
+        )
+    path, function = named_function(root, file, field="file")
+
+    from dlaudit.models.black_box import BlackBox
+
+    fingerprint, facts = identity({"code": path}, {"function": file.rpartition(":")[2]})
+    card = Card(name=Path(file).name, fingerprint=fingerprint, facts={"kind": "callable", **facts})
+    return BlackBox(function, card=card, bounds=limits, classes=names, batch=size, form=output)
