@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -52,3 +55,44 @@ def _one_thread() -> None:
     torch = sys.modules.get("torch")
     if torch is not None and torch.get_num_threads() != 1:
         torch.set_num_threads(1)
+
+
+class Answer(NamedTuple):
+    """What a command left behind."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def dlaudit_here(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Callable[..., Answer]:
+    """``dlaudit …`` in this process: fast, for everything that needs no process of its own."""
+
+    def call(*arguments: object) -> Answer:
+        from dlaudit.cli import main
+
+        monkeypatch.setattr(sys, "argv", ["dlaudit", *map(str, arguments)])
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as leaving:
+            main()
+        said = capfd.readouterr()
+        return Answer(leaving.value.code, said.out, said.err)
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def dlaudit_process() -> Callable[..., Answer]:
+    """``dlaudit …`` as a process, which may be ended by anything."""
+
+    def call(*arguments: object, env: dict[str, str] | None = None, **options: Any) -> Answer:
+        done = subprocess.run(
+            [sys.executable, "-m", "dlaudit.cli", *map(str, arguments)], capture_output=True,
+            text=True, check=False, env={**os.environ, **(env or {})}, **options,
+        )  # fmt: skip
+        return Answer(done.returncode, done.stdout, done.stderr)
+
+    return call

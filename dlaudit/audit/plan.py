@@ -11,7 +11,7 @@ import tomllib
 import types
 import typing
 from collections.abc import Iterable, Mapping
-from datetime import date
+from datetime import date, time
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -33,6 +33,11 @@ RULE_KEYS = (
     "id", "run", "measurement", "at_least", "at_most", "slice", "conditions", "level",
     "requirements", "rationale",
 )  # fmt: skip
+WORDS = {
+    "int": "a whole number", "float": "a number", "str": "text", "bool": "true or false",
+    "array": "a list", "object": "a table",
+}  # fmt: skip
+"""A plan's types as its writer would call them."""
 
 
 class Strict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -113,11 +118,35 @@ def source_of(path: Path, **overrides: Any) -> Source:
         message = f"{path}: expected a plan (TOML), found {found}. `dlaudit init` writes one."
         raise PlanError(message)
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        table = plain_toml(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
         message = f"{path.name} cannot be read as TOML: {error}"
         raise PlanError(message) from error
     return Source(root=str(path.resolve().parent), label=path.name, table=table, **overrides)
+
+
+def plain_toml(text: str) -> dict[str, Any]:
+    """TOML as plain JSON values, so that a plan reads alike in every process: dates become text.
+
+    Raises ValueError for text that is no TOML, and for whole numbers beyond TOML's 64 bits.
+    """
+
+    def plain(value: Any) -> Any:
+        match value:
+            case dict():
+                return {key: plain(one) for key, one in value.items()}
+            case list():
+                return [plain(one) for one in value]
+            case date() | time():
+                return value.isoformat()
+            case int() if not -(2**63) <= value < 2**63:
+                message = f"{value} is beyond the 64 bits of a whole number"
+                raise ValueError(message)
+            case _:
+                return value
+
+    table: dict[str, Any] = plain(tomllib.loads(text))
+    return table
 
 
 def read(source: Source, registry: Registry) -> Plan:
@@ -145,6 +174,8 @@ class _Reader:
         self.root = Path(source.root)
         self.problems: list[str] = []
         self.table = dict(source.table)
+        self.known: set[str] = set()
+        self.unimported: tuple[str, ...] = ()
 
     def plan(self) -> Plan:
         for setting in source_settings(self.source.settings, self.problems):
@@ -153,12 +184,15 @@ class _Reader:
         suites = self._list("suites", str)
         seed = self._value("seed", int, 0, least=0)
         runs, measures, suite_rules = self._runs(suites)
-        rules = self._rules({run.id for run in runs}, measures)
-        if self._value("default_rules", bool, True):
+        present = {run.id for run in runs}
+        written = self._rules(measures)
+        left_out = self.known - present  # by --check or --skip
+        rules = [rule for rule in written.values() if rule.run not in left_out]
+        default_rules = self._value("default_rules", bool, True)
+        if default_rules:
             ruled = {rule.run for rule in rules}
-            present = {run.id for run in runs if not run.broken}
             rules += [rule for rule in suite_rules if rule.run in present - ruled]
-        name = self._value("name", str, Path(self.source.root).name or "audit")
+        name = self._value("name", str, "audit")
         if self.opened:
             model, data = self.opened
         else:
@@ -173,16 +207,18 @@ class _Reader:
                 f"nothing to run: name suites ({', '.join(p.name for p in self.registry.parts('suites'))}) "
                 "or checks"
             )
-        waivers = self._waivers({run.id for run in runs})
+        waivers = tuple(waiver for waiver in self._waivers() if waiver.run not in left_out)
         declarations = self._declarations()
         catalogues = tuple(self._list("catalogues", str) or ["eu_ai_act"])
-        self._requirements(catalogues, rules, declarations)
+        placed = [(f"rules[{position}]", rule) for position, rule in written.items()]
+        placed += [(f"{rule.origin}: {rule.run}", rule) for rule in rules if rule.origin != "plan"]
+        self._requirements(catalogues, placed, declarations)
         keep, block = (
             self._value("keep_samples", int, 0, least=0),
             self._value("block", int, BLOCK, least=1),
         )
         most = self._value("max_samples", int, None, least=1)
-        train = self._train()
+        train, context = self._train(), self._table("context")
         for wanted in self.source.formats:
             try:
                 self.registry.find("renderers", wanted)
@@ -191,11 +227,10 @@ class _Reader:
         if self.problems:
             raise PlanError(*self.problems)
         return Plan(
-            name=name, seed=seed, suites=tuple(suites),
-            default_rules=self._value("default_rules", bool, True),
+            name=name, seed=seed, suites=tuple(suites), default_rules=default_rules,
             model=model, models=models, data=data, train=train, runs=tuple(runs),
-            rules=tuple(numbered(rules)), waivers=waivers, context=self._table("context"),
-            declarations=declarations, catalogues=catalogues, keep_samples=keep, block=block,
+            rules=tuple(numbered(rules)), waivers=waivers, context=context,
+            declarations=tuple(declarations.values()), catalogues=catalogues, keep_samples=keep, block=block,
             max_samples=most, plugins=dict(sorted(self.registry.plugins.items())),
         )  # fmt: skip
 
@@ -242,7 +277,9 @@ class _Reader:
             self.problems.append(f"{place}.args: expected a table, got {shown(args)}")
             return nothing
         use = value.get("use") or self._inferred(place, group, args)
-        if not isinstance(use, str) or not use:
+        if not isinstance(use, str):
+            if use is not None:
+                self.problems.append(f"{place}.use: expected a loader's name, got {shown(use)}")
             return nothing
         try:
             loader = self.registry.find(group, use).get()
@@ -280,11 +317,15 @@ class _Reader:
         first = {k: v for k, v in table.items() if k not in splits}
         data = {"test": self._loader("data", "datasets", first)}
         for split, value in splits.items():
+            if split == "test":
+                self.problems.append("data.test: the test split is [data] itself")
+                continue
             data[split] = self._loader(f"data.{split}", "datasets", value)
         return data
 
     def _train(self) -> dict[str, Any]:
         table = self._table("train")
+        self._unknown("train", table, ("factory",))
         factory = table.get("factory")
         if table and not (isinstance(factory, str) and ":" in factory):
             self.problems.append(
@@ -321,23 +362,33 @@ class _Reader:
                 self.problems.append(f'checks."{run}": expected a table, got {shown(params)}')
                 continue
             wanted[run] = {**wanted.get(run, {}), **params}
-        wanted = {run: params for run, params in wanted.items() if params.pop("enabled", True)}
+        wanted = {run: params for run, params in wanted.items() if self._enabled(run, params)}
         for option, chosen in (("--check", self.source.only), ("--skip", self.source.skip)):
             for run in chosen:
-                if run not in wanted and not self._adds(option, run, wanted):
+                known = {*wanted, *(one.id for one in broken)}
+                if run not in known and not self._adds(option, run, wanted):
                     self.problems.append(
-                        f"{option} {run}: no run is called so. {nearest(run, wanted)}"
+                        f"{option} {run}: no run is called so. {nearest(run, known)}"
                     )
+        self.known = {*wanted, *(run.id for run in broken)}
+        self.unimported = tuple(f"{run.id}." for run in broken)
         if self.source.only:
             wanted = {run: params for run, params in wanted.items() if run in self.source.only}
-            broken = []
+            broken = [run for run in broken if run.id in self.source.only]
         wanted = {run: params for run, params in wanted.items() if run not in self.source.skip}
+        broken = [run for run in broken if run.id not in self.source.skip]
         runs, measures = [], {}
         for run, params in wanted.items():
             spec, names = self._run(run, params)
             runs.append(spec)
             measures[run] = names
         return runs + broken, measures, rules
+
+    def _enabled(self, run: str, params: dict[str, Any]) -> bool:
+        enabled, problem = converted(params.pop("enabled", True), bool)
+        if problem:
+            self.problems.append(f'checks."{run}".enabled: {problem}')
+        return bool(enabled)
 
     def _adds(self, option: str, run: str, wanted: dict[str, dict[str, Any]]) -> bool:
         """``--check ID`` may name a check that no suite of the plan holds: it is added."""
@@ -353,12 +404,15 @@ class _Reader:
     def _run(self, run: str, params: dict[str, Any]) -> tuple[RunSpec, tuple[str, ...]]:
         place = f'checks."{run}"'
         params = dict(params)
-        check = params.pop("use", run)
+        check, problem = converted(params.pop("use", run), str)
+        if problem:
+            self.problems.append(f"{place}.use: {problem}")
+            return RunSpec(id=run, check=run), ()
         try:
             part = self.registry.check(check)
         except UnknownName as error:
             self.problems.append(f"{place}{'.use' if check != run else ''}: {told(error)}")
-            return RunSpec(id=run, check=str(check)), ()
+            return RunSpec(id=run, check=check), ()
         try:
             built, problems = build(part, params)
         except ImportFailed as error:
@@ -370,33 +424,34 @@ class _Reader:
 
     # -- rules -----------------------------------------------------------------------------------
 
-    def _rules(self, runs: set[str], measures: Mapping[str, tuple[str, ...]]) -> list[Rule]:
+    def _rules(self, measures: Mapping[str, tuple[str, ...]]) -> dict[int, Rule]:
         written = self.table.get("rules", [])
         if not isinstance(written, list):
             self.problems.append(f"rules: expected [[rules]] tables, got {shown(written)}")
-            return []
+            return {}
         rules = read_rules(written, self.problems, origin="plan")
         for position, rule in rules.items():
             place = f"rules[{position}]"
-            if rule.run not in runs:
-                if rule.run not in (*self.source.only, *self.source.skip) and not self.source.only:
-                    self.problems.append(
-                        f"{place}.run: no run is called {rule.run!r}. {nearest(rule.run, runs)}"
-                    )
+            if not self._may_name(rule.run):
+                self.problems.append(
+                    f"{place}.run: no run is called {rule.run!r}. {nearest(rule.run, self.known)}"
+                )
             elif (names := measures.get(rule.run)) and rule.measurement not in names:
                 self.problems.append(
                     f"{place}.measurement: {rule.run} measures no {rule.measurement!r}. "
                     f"{nearest(rule.measurement, names)}"
                 )
-        dropped = (
-            set(self.source.skip)
-            if not self.source.only
-            else {r.run for r in rules.values()} - runs
-        )
-        return [rule for rule in rules.values() if rule.run not in dropped]
+        return rules
+
+    def _may_name(self, run: str) -> bool:
+        """Whether there is such a run; one of a suite that cannot be imported may exist."""
+        return run in self.known or run.startswith(self.unimported)
 
     def _requirements(
-        self, catalogues: Iterable[str], rules: Iterable[Rule], declarations: Iterable[Declaration]
+        self,
+        catalogues: Iterable[str],
+        rules: Iterable[tuple[str, Rule]],
+        declarations: Mapping[int, Declaration],
     ) -> None:
         known: set[str] = set()
         for position, name in enumerate(catalogues):
@@ -405,30 +460,34 @@ class _Reader:
             except (UnknownName, ImportFailed) as error:
                 self.problems.append(f"catalogues[{position}]: {error}")
                 return
-        asked = [(f"rule {r.id}.requirements", item) for r in rules for item in r.requirements]
-        asked += [("declarations.requirement", one.requirement) for one in declarations]
+        asked = [(f"{place}.requirements", item) for place, r in rules for item in r.requirements]
+        asked += [
+            (f"declarations[{i}].requirement", d.requirement) for i, d in declarations.items()
+        ]
         for place, item in asked:
             if item not in known:
                 self.problems.append(
                     f"{place}: no requirement is called {item!r}. {close(item, known)}"
                 )
 
-    def _waivers(self, runs: set[str]) -> tuple[Waiver, ...]:
-        return read_waivers(self._table("waivers"), runs, self.problems)
+    def _waivers(self) -> tuple[Waiver, ...]:
+        written = self._table("waivers")
+        runs = self.known | {run for run in written if self._may_name(run)}
+        return read_waivers(written, runs, self.problems)
 
-    def _declarations(self) -> tuple[Declaration, ...]:
+    def _declarations(self) -> dict[int, Declaration]:
         written = self.table.get("declarations", [])
         if not isinstance(written, list):
             self.problems.append(f"declarations: expected [[declarations]], got {shown(written)}")
-            return ()
-        found = []
+            return {}
+        found = {}
         for position, one in enumerate(written):
             value, problem = converted(one, Declaration)
             if problem:
                 self.problems.append(f"declarations[{position}]: {problem}")
             else:
-                found.append(value)
-        return tuple(found)
+                found[position] = value
+        return found
 
 
 def read_rules(written: list[Any], problems: list[str], *, origin: str) -> dict[int, Rule]:
@@ -473,10 +532,11 @@ def read_rules(written: list[Any], problems: list[str], *, origin: str) -> dict[
     return rules
 
 
-def read_waivers(
-    written: Mapping[str, Any], runs: Iterable[str], problems: list[str]
-) -> tuple[Waiver, ...]:
+def read_waivers(written: Any, runs: Iterable[str], problems: list[str]) -> tuple[Waiver, ...]:
     """The waivers of a table keyed by run id; what is wrong is appended to ``problems``."""
+    if not isinstance(written, dict):
+        problems.append(f"waivers: expected a table, got {shown(written)}")
+        return ()
     waivers = []
     for run, table in written.items():
         place = f'waivers."{run}"'
@@ -487,18 +547,23 @@ def read_waivers(
                 f"{place}: expected a table with owner, reason and until, got {shown(table)}"
             )
             continue
+        kinds = {"owner": str, "reason": str, "until": date}
         wrong = [
-            f"{place}.{k}: no such key." for k in table if k not in {"owner", "reason", "until"}
+            f"{place}.{key}: no such key. {nearest(key, kinds)}"
+            for key in table
+            if key not in kinds
         ]
-        for key, kind in (("owner", str), ("reason", str), ("until", date)):
-            value = table.get(key)
-            if value is None or value == "":
+        values: dict[str, Any] = {}
+        for key, kind in kinds.items():
+            if table.get(key) in {None, ""}:
                 wrong.append(f"{place}.{key}: is required")
-            elif not isinstance(value, kind):
-                wrong.append(f"{place}.{key}: expected a {kind.__name__}, got {shown(value)}")
+                continue
+            values[key], problem = converted(table[key], kind)
+            if problem:
+                wrong.append(f"{place}.{key}: {problem}")
         problems += wrong
         if not wrong:
-            waivers.append(Waiver(run=run, **table))
+            waivers.append(Waiver(run=run, **values))
     return tuple(waivers)
 
 
@@ -634,8 +699,14 @@ def literals(kind: Any) -> tuple[Any, ...]:
 def reworded(message: str, value: Any) -> str:
     """msgspec's message in this tool's words: expected, got, place."""
     text, _, place = message.partition(" - at ")
-    text = re.sub(r"`", "", text)
-    text = text[:1].lower() + text[1:]
+    if "RFC3339" in text:
+        text = "Expected a day such as 2027-01-31"
+    if text.startswith("Expected"):
+        text = re.sub(r", got `\w+`$", "", text)  # the value says more than its type
+        text = re.sub(r"`(.+?)`", lambda kinds: in_words(kinds[1]), text)
+    elif missing := re.fullmatch(r"Object missing required field `(.+)`", text):
+        text = f"{missing[1]} is required"
+    text = text[:1].lower() + text[1:].replace("`", "")
     where = place.strip("`").removeprefix("$").removeprefix(".")
     for part in re.findall(r"\w+", where):
         if isinstance(value, dict) and part in value:
@@ -645,6 +716,11 @@ def reworded(message: str, value: Any) -> str:
     if "got" not in text and text.startswith("expected"):
         text = f"{text}, got {shown(value)}"
     return f"{text} (at {where})" if where and where != "..." else text
+
+
+def in_words(kinds: str) -> str:
+    """msgspec's ``int | null`` in words."""
+    return " or ".join(WORDS.get(kind, kind) for kind in kinds.split(" | ") if kind != "null")
 
 
 def shown(value: Any) -> str:
@@ -677,8 +753,8 @@ def source_settings(settings: Iterable[str], problems: list[str]) -> list[dict[s
     tables = []
     for setting in settings:
         try:
-            tables.append(tomllib.loads(setting))
-        except tomllib.TOMLDecodeError as error:
+            tables.append(plain_toml(setting))
+        except ValueError as error:
             problems.append(f"--set {setting}: expected a TOML key and value, {error}")
     return tables
 
