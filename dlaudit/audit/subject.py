@@ -151,6 +151,8 @@ def fit(model: Model, data: Dataset) -> None:
 
     Raises LoadError with field, expected and got.
     """
+    if meet := getattr(model, "meet", None):
+        meet(data)
     if "logits" not in model.offers:
         model.decide(first_rows(data))
         model.classes = model.classes or data.classes
