@@ -30,7 +30,7 @@ def table_for(
             "args": {"file": model, "weights": str(weights)},
         }
     elif ".py:" in model:
-        described = {"use": "callable", "args": {"file": model}}
+        described = {"args": {"file": model}}
     else:
         described = {"args": {"path": model}}
     table: dict[str, Any] = {
@@ -71,7 +71,10 @@ def write_plan(model: str, weights: Path | None, data: str, output: Path) -> str
         if key in table[part]["args"]:
             table[part]["args"][key] = moved(table[part]["args"][key], folder)
     write_whole(output, plan_text(table, opened, notes).encode())
-    return f"Wrote {output}. Next: `dlaudit plan {output}` shows what it can decide, `dlaudit run {output}` runs it."
+    return (
+        f"Wrote {output}. `dlaudit plan {output}` shows what it can decide, "
+        f"`dlaudit run {output}` runs it."
+    )
 
 
 def looked_at(table: dict[str, Any]) -> Opened:
@@ -122,8 +125,7 @@ def plan_text(table: dict[str, Any], opened: Opened, notes: Iterable[str]) -> st
         )
     lines += [
         "",
-        f"# {opened.sizes['test']} samples; classes: {', '.join(opened.classes[:10])}"
-        f"{', …' if len(opened.classes) > 10 else ''}",
+        f"# {opened.sizes['test']} samples; classes: {few(opened.classes)}",
         "[data]",
         f"use = {shown(opened.plan.data['test'].use)}",
         f"args = {inline(table['data']['args'])}",
@@ -151,6 +153,11 @@ def plan_text(table: dict[str, Any], opened: Opened, notes: Iterable[str]) -> st
     return "\n".join(lines) + "\n"
 
 
+def few(names: tuple[str, ...]) -> str:
+    """The first ten names."""
+    return ", ".join(names[:10]) + (", …" if len(names) > 10 else "")
+
+
 def inline(args: dict[str, Any]) -> str:
     """Arguments as an inline table of TOML."""
     return "{ " + ", ".join(f"{key} = {toml(value)}" for key, value in args.items()) + " }"
@@ -168,7 +175,8 @@ def toml(value: object) -> str:
 def fitting_suites(opened: Opened) -> tuple[list[str], dict[str, str]]:
     """The suites of which something can run here, and why each of their other runs cannot."""
     registry = Registry()
-    suites, idle = [], {}
+    suites: list[str] = []
+    idle: dict[str, str] = {}
     for part in registry.parts("suites"):
         reasons = {}
         runs = part.get().runs

@@ -15,9 +15,10 @@ import subprocess
 import sys
 import tempfile
 import time
+from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Protocol, cast
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, ClassVar, Generic, Protocol, TypeVar, cast
 
 import msgspec
 import psutil
@@ -109,23 +110,56 @@ def one_thread() -> Iterator[None]:
         yield
 
 
-class ProcessExecutor:
-    """In worker processes, one per slot, kept between jobs and replaced when they die."""
+class AnyWorker(Protocol):
+    """A worker as a pool sees it: it opens the plan by itself, then performs one job at a time."""
+
+    job: Job | None
+
+    def perform(self, job: Job) -> None:
+        """Hand over a job; its clock starts when the worker is ready for it."""
+
+    def poll(self, limits: Limits) -> Reply | Errored | None:
+        """An answer, or how the worker ended, or None if it is still at work."""
+
+    def kill(self) -> None:
+        """End it, whatever it does."""
+
+
+Kind = TypeVar("Kind", bound=AnyWorker)
+
+
+class Pool(ABC, Generic[Kind]):
+    """Workers, one per slot, kept between jobs and replaced when they die.
+
+    Subclasses say what a worker is (``start``) and how to wait for any of them (``pause``).
+    """
+
+    name: ClassVar[str]
 
     def __init__(self, slots: int | None = None, limits: Limits | None = None) -> None:
         """slots: workers at a time, by default one per core."""
         self.limits = limits or Limits()
         self.slots = slots or len(os.sched_getaffinity(0))
-        self.about = Executor(name="process", isolated=True, slots=self.slots)
-        self._workers: list[Worker] = []
+        self.about = Executor(name=self.name, isolated=True, slots=self.slots)
+        self._workers: list[Kind] = []
         self._source: Source | None = None
+
+    @abstractmethod
+    def start(self, source: Source) -> Kind:
+        """A new worker that opens the plan."""
+
+    @abstractmethod
+    def pause(self, workers: Sequence[Kind]) -> None:
+        """Return when a worker may have something to say, after TICK seconds at most."""
 
     def prepare(self, source: Source) -> Opened:
         """See ``AnyExecutor``; in the first worker, which is kept."""
         self._source = source
         worker = self._start()
-        match worker.wait(self.limits):
-            case Opened() as answer:
+        while (answer := worker.poll(self.limits)) is None:
+            self.pause([worker])
+        match answer:
+            case Opened():
                 return answer
             case Refused(problems=problems, defect=defect):
                 self._discard(worker)
@@ -150,7 +184,7 @@ class ProcessExecutor:
                 yield from self._out_of_time(waiting)
                 return
             self._assign(waiting, started)
-            select.select([worker.reply_fd for worker in self._workers], [], [], TICK)
+            self.pause(self._workers)
             for worker in list(self._workers):
                 answer = worker.poll(self.limits)
                 if answer is None or isinstance(answer, Opened):
@@ -183,17 +217,17 @@ class ProcessExecutor:
         while waiting and len(self._workers) < self.slots:
             self._give(self._start(), waiting.popleft(), started)
 
-    def _give(self, worker: Worker, job: Job, started: Callable[[Job], None]) -> None:
+    def _give(self, worker: Kind, job: Job, started: Callable[[Job], None]) -> None:
         worker.perform(job)
         started(job)
 
-    def _start(self) -> Worker:
+    def _start(self) -> Kind:
         assert self._source is not None  # noqa: S101  (prepare comes first)
-        worker = Worker(self._source)
+        worker = self.start(self._source)
         self._workers.append(worker)
         return worker
 
-    def _discard(self, worker: Worker) -> None:
+    def _discard(self, worker: Kind) -> None:
         self._workers.remove(worker)
         worker.kill()
 
@@ -204,6 +238,20 @@ class ProcessExecutor:
         self.close()
         for job in (*running, *waiting):
             yield lost(job, "Timeout", message)
+
+
+class ProcessExecutor(Pool["Worker"]):
+    """In worker processes on this machine, with a clock and a memory cap for each."""
+
+    name = "process"
+
+    def start(self, source: Source) -> Worker:
+        """See ``Pool``."""
+        return Worker(source)
+
+    def pause(self, workers: Sequence[Worker]) -> None:
+        """See ``Pool``."""
+        select.select([worker.reply_fd for worker in workers], [], [], TICK)
 
 
 class Worker:
@@ -234,13 +282,6 @@ class Worker:
         self.job = job
         self._since = time.monotonic()
         self._ask(Perform(job=job))
-
-    def wait(self, limits: Limits) -> Reply | Errored:
-        """Block until the worker answers or ends."""
-        while True:
-            if (answer := self.poll(limits)) is not None:
-                return answer
-            select.select([self.reply_fd], [], [], TICK)
 
     def poll(self, limits: Limits) -> Reply | Errored | None:
         """An answer, or how the worker ended, or None if it is still at work."""
