@@ -89,7 +89,9 @@ def _opinions(rule: Rule, run: CheckRun | None) -> tuple[list[Opinion], tuple[Me
             observed = tuple(one for one in measurements if speaks_of(rule, one))
             unknown = [one for one in undefined if speaks_of(rule, one)]
             opinions = [opinion(rule, one) for one in observed]
-            opinions += [Opinion("not_assessed", f"undefined: {one.reason}") for one in unknown]
+            opinions += [
+                Opinion("not_assessed", f"undefined{_where(one)}: {one.reason}") for one in unknown
+            ]
             if not opinions:
                 reason = f"nothing in {rule.run!r} matches {rule.measurement!r}{_filters(rule)}"
                 opinions = [Opinion("not_assessed", reason)]
@@ -119,6 +121,15 @@ def _same(got: Scalar, wanted: Scalar) -> bool:
     return got == wanted
 
 
+def _where(one: Measurement | Undefined) -> str:
+    """Which part of the data a number speaks of, where it is not everybody."""
+    return (
+        f" ({', '.join(f'{key} = {value}' for key, value in one.slice.items())})"
+        if one.slice
+        else ""
+    )
+
+
 def _filters(rule: Rule) -> str:
     wanted = {**rule.slice, **rule.conditions}
     return (
@@ -136,6 +147,7 @@ def opinion(rule: Rule, one: Measurement) -> Opinion:
         reason = f"the interval has level {one.interval.level:g}, the rule asks for {rule.level:g}"
         return Opinion("inconclusive", reason)
     shown = f"{one.value:.6g}" if one.exact else f"{one.value:.6g} [{low:.6g}, {high:.6g}]"
+    shown += _where(one)
     if rule.at_least is not None:
         good, bad, sign = low >= rule.threshold, high < rule.threshold, ">="
     else:

@@ -690,9 +690,9 @@ def literals(kind: Any) -> tuple[Any, ...]:
     if get_origin(kind) is Literal:
         return get_args(kind)
     if get_origin(kind) in {typing.Union, types.UnionType}:
-        for part in get_args(kind):
-            if get_origin(part) is Literal:
-                return get_args(part)
+        parts = [part for part in get_args(kind) if part is not type(None)]
+        if len(parts) == 1:
+            return literals(parts[0])
     return ()
 
 

@@ -48,7 +48,7 @@ class ArrayDataset(Dataset):
         self._x, self._y = x, checked_labels(y, n, name)
         self._id = np.arange(n).astype(str) if id is None else np.asarray(id).astype(str)
         self._groups = {
-            key: np.asarray(column).astype(str) for key, column in (groups or {}).items()
+            key: group_names(np.asarray(column)) for key, column in (groups or {}).items()
         }
         self._columns = dict(columns or {})
         self._mask = mask
@@ -124,6 +124,20 @@ class ArrayDataset(Dataset):
         return fingerprint(
             (key, digest(table_bytes({key: value}))) for key, value in arrays.items()
         )
+
+
+def group_names(column: np.ndarray) -> np.ndarray:
+    """Group values as text; a missing one (None, NaN, empty) is a group of its own, ``unknown``."""
+    if column.dtype.kind == "f" and np.isfinite(column).any():
+        whole = column[np.isfinite(column)]
+        # Codes that became floats only because one is missing keep their names: 1, not 1.0.
+        if (whole == np.round(whole)).all():
+            column = np.array([None if np.isnan(one) else int(one) for one in column], dtype=object)
+    names = [
+        UNKNOWN if one is None or one != one or str(one) == "" else str(one)  # noqa: PLR0124
+        for one in column.tolist()
+    ]
+    return np.array(names, dtype=str)
 
 
 def checked_labels(y: np.ndarray, n: int, name: str) -> np.ndarray:

@@ -562,3 +562,13 @@ class TestExitCode:
             assert record.verdicts
             assert all(one.status == "pass" or one.waived for one in record.verdicts)
             assert not blocking_runs(record)
+
+
+def test_the_reason_names_the_group_it_is_about():
+    """Of many groups one decides: the reason says which."""
+    rule = a_rule()
+    for one, word in (
+        (msgspec.structs.replace(BAD, slice={"race": "a"}), "(race = a) is not >="),
+        (msgspec.structs.replace(nothing("too few"), slice={"race": "b"}), "undefined (race = b): "),
+    ):
+        assert word in verdict_on(rule, GOOD, one).reason
