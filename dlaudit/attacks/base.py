@@ -1,13 +1,18 @@
-"""What an attack is: a search for a perturbation, re-judged by the base class whatever it returns."""
+"""What an attack is: a search for a perturbation, re-judged by the base class whatever it returns.
+
+Knows the contract between a search and its judge; imports no torch, because plans name attacks
+where nothing is computed.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 import msgspec
 
 from dlaudit.audit.parts import Batch, Check, Epsilon, Model, Needs, Yielded
+from dlaudit.audit.record import Scalar
 
 if TYPE_CHECKING:
     import torch
@@ -16,14 +21,30 @@ if TYPE_CHECKING:
     from dlaudit.audit.bench import Bench
 
 Norm = Literal["linf", "l2", "l1", "l0", "patch"]
+LossName = Literal["margin", "cross_entropy", "dlr"]
 
 
 class Threat(msgspec.Struct, frozen=True, kw_only=True):
-    """What the attacker may do: one budget, in input units, inside the valid range of inputs."""
+    """What the attacker may do: one budget, in input units, inside the valid range of inputs.
+
+    bounds: ``(low, high)``, each a number or a tensor like one input, or None.
+    """
 
     norm: Norm
     epsilon: float
     bounds: tuple[Any, Any] | None = None
+
+
+class Found(NamedTuple):
+    """What a search proposes: one example per sample, and what each cost.
+
+    x: like ``batch.x``; forward, backward: (B,) passes spent on each sample, fractions where only
+    their sum is known.
+    """
+
+    x: Tensor
+    forward: Tensor
+    backward: Tensor
 
 
 class Attack(Check, frozen=True, kw_only=True):
@@ -31,21 +52,68 @@ class Attack(Check, frozen=True, kw_only=True):
 
     Every attack is also a check of the same id. norm, epsilon: the threat model (a list of budgets
     is a curve). samples: how many test samples are attacked, None for all.
+
+    A subclass writes ``perturb``; one that counts its own passes sample by sample writes ``search``.
+    norms: those it can search in. minimal: true if it looks for the nearest example whatever the
+    budget, so that one search serves the whole curve.
     """
 
     needs: ClassVar[Needs] = Needs(model=("logits", "gradients"), data=("labels",))
     measures: ClassVar[tuple[str, ...]] = ("clean_accuracy", "robust_accuracy", "inputs_moved")
+    norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2", "l1", "l0")
+    minimal: ClassVar[bool] = False
 
     norm: Norm = "linf"
     epsilon: Epsilon = Epsilon("8/255")
     samples: int | None = None
 
+    def __post_init__(self) -> None:
+        """Refuse a norm that this attack does not search in, and an empty set of samples."""
+        if self.norm not in self.norms:
+            message = f"norm: expected one of {', '.join(self.norms)}, got {self.norm}"
+            raise ValueError(message)
+        if self.samples is not None and self.samples < 1:
+            message = f"samples: expected a number >= 1, got {self.samples}"
+            raise ValueError(message)
+
     def perturb(self, model: Model, batch: Batch, threat: Threat, generator: torch.Generator) -> Tensor:
         """Return perturbed inputs, like ``batch.x``. The caller clips, checks and predicts again.
 
-        batch.x: (B, *input) tensor on the model's device; batch.y: (B,) int64 tensor.
+        batch.x: (B, *input) tensor on the model's device; batch.y: (B,) int64 tensor; generator: on
+        the CPU, this block's own.
         """
         raise NotImplementedError
+
+    def search(self, model: Model, batch: Batch, threat: Threat, generator: torch.Generator) -> Found:
+        """``perturb``, with the passes that it spent shared evenly among the samples."""
+        import torch
+
+        before, n = model.passes.cost, len(batch.y)
+        x = self.perturb(model, batch, threat, generator)
+        spent = model.passes.since(before)
+        return Found(
+            x,
+            torch.full((n,), spent.forward / n, dtype=torch.float64),
+            torch.full((n,), spent.backward / n, dtype=torch.float64),
+        )
+
+    def conditions(self, epsilon: float) -> dict[str, Scalar]:
+        """The protocol at one budget, as it stands beside every number: all parameters, resolved."""
+        stated = {
+            field: getattr(self, field)
+            for field in self.__struct_fields__
+            if field not in {"epsilon", "samples"}
+        }
+        return {
+            **{name: value for name, value in stated.items() if isinstance(value, Scalar)},
+            "epsilon": epsilon,
+            "targeted": False,
+        }
+
+    def attacked(self, n: int) -> int:
+        """How many samples are attacked at most out of n, summed over the budgets above zero."""
+        chosen = n if self.samples is None else min(n, self.samples)
+        return chosen * sum(epsilon > 0 for epsilon in self.epsilon)
 
     def measure(self, bench: Bench) -> Iterator[Yielded]:
         """Attack every clean-correct sample at every budget and measure what survives."""

@@ -1,0 +1,170 @@
+"""The inputs that a threat model allows around clean ones, exact in the dtype that is deployed.
+
+Knows norms and valid ranges; never a model. Rounding always goes towards the clean input, so an
+example is inside by its stored numbers, not up to a tolerance that grows with the inputs.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from dlaudit.attacks.base import Norm, Threat
+from dlaudit.errors import NonFinite
+
+TOLERANCE = 1e-9
+"""Relative slack when a norm is recomputed in float64: the rounding of a sum, nothing more."""
+
+
+class Ball:
+    """All x + delta with ‖delta‖ <= epsilon, inside the valid range of inputs.
+
+    A clean input that already lies outside the range is allowed where it is, never further out.
+    """
+
+    def __init__(self, x: Tensor, threat: Threat) -> None:
+        """x: (B, *input) floating-point tensor, the clean inputs; B may be 0."""
+        self.x = x
+        self.norm: Norm = threat.norm
+        self.epsilon = threat.epsilon
+        self.low, self.high = self._box(threat.bounds)
+
+    def _box(self, bounds: tuple[Any, Any] | None) -> tuple[Tensor, Tensor]:
+        """The smallest box around the ball, cut by the valid range: two tensors like x."""
+        x = self.x
+        low, high = torch.full_like(x, -torch.inf), torch.full_like(x, torch.inf)
+        if bounds is not None:
+            bottom, top = (valid_end(end, x, up=up) for end, up in zip(bounds, (True, False), strict=True))
+            low, high = torch.minimum(bottom, x), torch.maximum(top, x)
+        # In l0 a value may move as far as the range allows; in the other norms no further than epsilon.
+        if self.norm != "l0":
+            reach = torch.full_like(x, self.epsilon, dtype=torch.float64)
+            low = torch.maximum(low, moved_inward(x, -reach))
+            high = torch.minimum(high, moved_inward(x, reach))
+        return low, high
+
+    def rows(self, keep: Tensor) -> Self:
+        """The balls around some of the samples. keep: (B,) bool or positions."""
+        ball = object.__new__(type(self))
+        ball.norm, ball.epsilon = self.norm, self.epsilon
+        ball.x, ball.low, ball.high = self.x[keep], self.low[keep], self.high[keep]
+        return ball
+
+    def project(self, candidate: Tensor) -> Tensor:
+        """An allowed example for every candidate; an allowed candidate comes back unchanged.
+
+        candidate: like x, finite. The nearest point for linf and, where the range does not cut the
+        ball, for l2 (scaling), l1 (Duchi et al. 2008) and l0 (the largest values stay).
+        """
+        inside = candidate.clamp(self.low, self.high)
+        if self.norm == "linf":
+            return inside
+        delta = (inside.double() - self.x.double()).flatten(1)
+        outside = norm_of(delta, self.norm) > self.epsilon
+        if not outside.any():
+            return inside
+        shrunk = shrink(delta, self.norm, self.epsilon).view_as(inside)
+        nearer = moved_inward(self.x, shrunk)
+        return torch.where(outside.view(-1, *[1] * (inside.ndim - 1)), nearer, inside)
+
+    def step(self, x: Tensor, gradient: Tensor, size: float) -> Tensor:
+        """One step of steepest ascent of length ``size`` in this norm, projected back (linf, l2).
+
+        Raises NonFinite if the gradient is NaN or infinite: a step along it would mean nothing.
+        """
+        # One sum tells of any NaN or infinity; only if it overflowed by itself is each value asked.
+        if not (torch.isfinite(gradient.sum()) or torch.isfinite(gradient).all()):
+            message = f"the gradient is NaN or infinite on a batch of {len(x)}"
+            raise NonFinite(message)
+        if self.norm == "linf":
+            return torch.add(x, gradient.sign(), alpha=size).clamp_(self.low, self.high)
+        return self.project(torch.add(x, unit(gradient), alpha=size))
+
+    def random(self, generator: torch.Generator) -> Tensor:
+        """An example drawn uniformly from the ball (linf, l2), then cut by the valid range.
+
+        generator: on the CPU, so that every device starts from the same points.
+        """
+        shape, d = self.x.shape, math.prod(self.x.shape[1:])
+        if self.norm == "linf":
+            delta = torch.rand(shape, generator=generator).mul_(2).sub_(1)
+        else:
+            radius = torch.rand(len(self.x), generator=generator).pow(1 / max(d, 1))
+            delta = unit(torch.randn(shape, generator=generator))
+            delta *= radius.view(-1, *[1] * (self.x.ndim - 1))
+        return self.project(torch.add(self.x, delta.to(self.x), alpha=self.epsilon))
+
+    def distance(self, example: Tensor) -> Tensor:
+        """‖example - x‖ per sample, recomputed in float64: (B,)."""
+        return norm_of((example.double() - self.x.double()).flatten(1), self.norm)
+
+    def contains(self, example: Tensor) -> Tensor:
+        """(B,) bool: finite, in the valid range, and no further than epsilon (float64)."""
+        near = self.distance(example) <= self.epsilon * (1 + TOLERANCE)
+        valid = ((example >= self.low) & (example <= self.high)).flatten(1).all(dim=1)
+        return near & valid
+
+
+def valid_end(end: Any, x: Tensor, *, up: bool) -> Tensor:
+    """One end of the valid range in x's dtype, rounded into the range.
+
+    end: a number, or an array like one input. up: true for the lower end.
+    """
+    exact = torch.as_tensor(end, dtype=torch.float64, device=x.device)
+    rounded = exact.to(x.dtype)
+    beyond = rounded.double() < exact if up else rounded.double() > exact
+    inward = torch.full_like(rounded, torch.inf if up else -torch.inf)
+    return torch.where(beyond, torch.nextafter(rounded, inward), rounded)
+
+
+def moved_inward(x: Tensor, delta: Tensor) -> Tensor:
+    """x + delta in x's dtype, each value rounded so that it moves no further than delta says.
+
+    delta: like x, float64.
+    """
+    clean = x.double()
+    moved = (clean + delta).to(x.dtype)
+    too_far = (moved.double() - clean).abs() > delta.abs()
+    return torch.where(too_far, torch.nextafter(moved, x), moved)
+
+
+def norm_of(delta: Tensor, norm: Norm) -> Tensor:
+    """(B, d) float64 -> (B,). l0 counts values, not pixels."""
+    if delta.shape[1] == 0:
+        return delta.new_zeros(len(delta))
+    order = {"linf": torch.inf, "l2": 2.0, "l1": 1.0, "l0": 0.0}[norm]
+    return torch.linalg.vector_norm(delta, ord=order, dim=1)
+
+
+def unit(direction: Tensor) -> Tensor:
+    """Each sample's direction at l2 length 1; zero stays zero.
+
+    Scaled by its largest value first: the square of a gradient of 1e-30 is zero in float32.
+    """
+    flat = direction.flatten(1)
+    tiny = torch.finfo(flat.dtype).tiny
+    flat = flat / flat.abs().amax(dim=1, keepdim=True).clamp_min(tiny)
+    length = torch.linalg.vector_norm(flat, dim=1, keepdim=True).clamp_min(tiny)
+    return (flat / length).view_as(direction)
+
+
+def shrink(delta: Tensor, norm: Norm, epsilon: float) -> Tensor:
+    """The nearest perturbations of norm epsilon, none of whose values grows. delta: (B, d) float64."""
+    if norm == "l2":
+        length = norm_of(delta, "l2").unsqueeze(1).clamp_min(torch.finfo(delta.dtype).tiny)
+        return delta * (epsilon / length).clamp_max(1)
+    size = delta.abs()
+    if norm == "l1":
+        # Duchi et al. 2008, fig. 1: soft-thresholding at the theta that brings the sum to epsilon.
+        ordered = size.sort(dim=1, descending=True).values
+        excess = ordered.cumsum(dim=1) - epsilon
+        count = torch.arange(1, size.shape[1] + 1, dtype=size.dtype, device=size.device)
+        last = (ordered * count > excess).sum(dim=1, keepdim=True).clamp_min(1)
+        theta = (excess.gather(1, last - 1) / last).clamp_min(0)
+        return delta.sign() * (size - theta).clamp_min(0)
+    kept = min(int(epsilon), size.shape[1])
+    largest = size.topk(kept, dim=1).indices
+    return torch.zeros_like(delta).scatter(1, largest, delta.gather(1, largest))

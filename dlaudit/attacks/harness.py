@@ -1,0 +1,266 @@
+"""What every attack goes through: who is attacked, what counts as fooled, what is measured.
+
+Knows the threat model and the model's decisions; never how an attack searches. Whatever a search
+returns is cut to the threat model, checked again and predicted again, so a broken search can only
+make the model look better, and ``inputs_moved`` and the caveats say so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from msgspec import structs
+from torch import Tensor
+
+from dlaudit.attacks.ball import Ball
+from dlaudit.attacks.base import Attack, Found, Threat
+from dlaudit.attacks.pictures import Failure, Pictures, confidences
+from dlaudit.audit.bench import Answers, Bench, Block, rows
+from dlaudit.audit.parts import Batch, Decisions, Yielded
+from dlaudit.audit.record import Caveat, Measurement, Scalar, Undefined
+from dlaudit.audit.statistics import wilson
+from dlaudit.errors import AuditError, NotOffered
+
+NEVER = -1.0
+"""Stands for "no budget" in evidence columns of budgets and distances, which are never negative."""
+
+
+class WrongExamples(AuditError):
+    """An attack returned something that is not one example per sample."""
+
+
+class Outcomes:
+    """What happened to each of the n samples, as columns."""
+
+    def __init__(self, answers: Answers, budgets: int) -> None:
+        """answers: the clean ones; budgets: the length of the curve."""
+        n = len(answers.y)
+        self.correct = answers.correct
+        self.epsilon_fooled = np.full(n, NEVER)
+        self.distance = np.full(n, NEVER)
+        self.adversarial = answers.predicted.copy()
+        self.forward, self.backward = np.zeros(n), np.zeros(n)
+        self.moved = np.zeros((budgets, n), dtype=bool)
+        self.refused = np.zeros(n, dtype=bool)
+
+    def fooled_at(self, epsilon: float) -> np.ndarray:
+        """(n,) bool: a success at a smaller budget is one at every larger."""
+        return (self.epsilon_fooled != NEVER) & (self.epsilon_fooled <= epsilon)
+
+
+class Judged(NamedTuple):
+    """Examples after judgement. x: inside the threat model; the rest: (B,) numpy columns."""
+
+    x: Tensor
+    decisions: Decisions
+    fooled: np.ndarray
+    moved: np.ndarray
+    refused: np.ndarray
+    distance: np.ndarray
+
+
+def robustness(attack: Attack, bench: Bench) -> Iterator[Yielded]:
+    """Attack every clean-correct sample block by block and measure what survives each budget.
+
+    Raises NotOffered if the inputs are not floating-point numbers, NonFinite on NaN logits or
+    gradients, WrongExamples if the attack returns something else than one example per sample.
+    """
+    answers = bench.answers(samples=attack.samples)
+    outcomes = Outcomes(answers, len(attack.epsilon.values))
+    pictures = Pictures(bench)
+    for block in bench.blocks(samples=attack.samples):
+        attack_block(attack, bench, block, answers=answers, outcomes=outcomes, pictures=pictures)
+    yield from measurements(attack, bench, outcomes)
+    yield bench.keep_table(
+        f"{bench.run}.samples", columns(answers, outcomes),
+        caption=f"{bench.run}: what happened to each of {len(answers.y)} samples, one row each.",
+    )  # fmt: skip
+    yield from pictures.artifacts()
+
+
+def attack_block(
+    attack: Attack,
+    bench: Bench,
+    block: Block,
+    *,
+    answers: Answers,
+    outcomes: Outcomes,
+    pictures: Pictures,
+) -> None:
+    """Attack one block along the curve; who is fooled at a budget is not attacked at a larger one."""
+    model = bench.model
+    batch = on_device(block.batch, model.device, bench)
+    open_ = np.flatnonzero(outcomes.correct[block.start : block.start + len(batch.y)])
+    found: Found | None = None
+    for k, epsilon in enumerate(attack.epsilon):
+        # A ball of radius 0 holds the clean input alone: there is nothing to search.
+        if epsilon == 0 or not len(open_):
+            continue
+        part, at = rows(batch, open_), block.start + open_
+        threat = Threat(norm=attack.norm, epsilon=epsilon, bounds=model.bounds)
+        if found is None or not attack.minimal:
+            aim = structs.replace(threat, epsilon=attack.epsilon.values[-1]) if attack.minimal else threat
+            # A copy: what the search does to its inputs must not move the point it is judged from.
+            copy = part._replace(x=part.x.clone(), y=part.y.clone())
+            found = attack.search(model, copy, aim, block.generator(f"epsilon={aim.epsilon!r}"))
+            outcomes.forward[at] += found.forward.cpu().numpy()
+            outcomes.backward[at] += found.backward.cpu().numpy()
+        judged = judge(found.x, part, threat, bench)
+        fooled = judged.fooled
+        outcomes.forward[at] += 1
+        outcomes.refused[at] |= judged.refused
+        outcomes.adversarial[at] = judged.decisions.predicted
+        outcomes.epsilon_fooled[at[fooled]] = epsilon
+        outcomes.distance[at[fooled]] = judged.distance[fooled]
+        outcomes.moved[k, at] = judged.moved
+        # An example inside a ball is inside every larger one: it has moved there too.
+        outcomes.moved[k + 1 :, at[fooled]] = judged.moved[fooled]
+        pictures.offer(failures(part, judged, answers, at, threat))
+        open_ = open_[~fooled]
+        if attack.minimal:
+            found = found._replace(x=found.x[torch.from_numpy(~fooled)])
+
+
+def failures(
+    batch: Batch, judged: Judged, answers: Answers, at: np.ndarray, threat: Threat
+) -> Iterator[Failure]:
+    """The fooled samples of a batch, ready to be drawn. at: their positions in ``answers``."""
+    logits = None if answers.logits is None else answers.logits[at]
+    before = confidences(logits, answers.y[at])
+    after = confidences(judged.decisions.logits, np.asarray(judged.decisions.predicted))
+    for i in np.flatnonzero(judged.fooled):
+        yield Failure(
+            epsilon=threat.epsilon, doubt=1 - after[i] if after else 1.0, id=str(batch.id[i]),
+            label=int(answers.y[at[i]]), predicted=int(judged.decisions.predicted[i]),
+            clean_confidence=before[i] if before else None, confidence=after[i] if after else None,
+            norm=threat.norm, clean=batch.x[i].cpu().numpy(), adversarial=judged.x[i].cpu().numpy(),
+        )  # fmt: skip
+
+
+def on_device(batch: Batch, device: str, bench: Bench) -> Batch:
+    """The batch with x and y as tensors on the model's device. Raises NotOffered for integers."""
+    x = torch.as_tensor(batch.x)
+    if not x.is_floating_point():
+        message = (
+            f"{bench.run} perturbs numbers by a budget: expected floating-point inputs, got {x.dtype} "
+            f"in {bench.data.card.name}"
+        )
+        raise NotOffered(message)
+    y = torch.as_tensor(batch.y, dtype=torch.int64)
+    return batch._replace(x=x.to(device), y=y.to(device))
+
+
+def judge(proposed: Tensor, batch: Batch, threat: Threat, bench: Bench) -> Judged:
+    """Cut proposed examples to the threat model, check them again, predict them again.
+
+    proposed: like batch.x; a sample with a value that is not finite gets its clean input back and
+    is marked as refused. fooled: inside the threat model and decided otherwise than the label.
+    Raises WrongExamples.
+    """
+    clean = batch.x
+    if not isinstance(proposed, Tensor) or proposed.shape != clean.shape or proposed.is_complex():
+        got = f"{proposed.dtype} {tuple(proposed.shape)}" if isinstance(proposed, Tensor) else type(proposed).__name__
+        message = f"{bench.run}: expected one example per sample, a real tensor of shape {tuple(clean.shape)}, got {got}"
+        raise WrongExamples(message)
+    candidate = proposed.detach().to(clean)
+    usable = torch.isfinite(candidate).flatten(1).all(dim=1)
+    if not usable.all():
+        candidate = torch.where(usable.view(-1, *[1] * (clean.ndim - 1)), candidate, clean)
+    ball = Ball(clean, threat)
+    x = ball.project(candidate)
+    decisions = bench.model.decide(batch._replace(x=x.cpu().numpy(), y=batch.y.cpu().numpy()))
+    wrong = np.asarray(decisions.predicted) != batch.y.cpu().numpy()
+    return Judged(
+        x=x,
+        decisions=decisions,
+        fooled=wrong & ball.contains(x).cpu().numpy(),
+        moved=(x != clean).flatten(1).any(dim=1).cpu().numpy(),
+        refused=~usable.cpu().numpy(),
+        distance=ball.distance(x).cpu().numpy(),
+    )
+
+
+def measurements(attack: Attack, bench: Bench, outcomes: Outcomes) -> Iterator[Measurement | Undefined]:
+    """The numbers of the contract: clean accuracy, and per budget what survived and what moved."""
+    correct, n = outcomes.correct, len(outcomes.correct)
+    attacked = int(correct.sum())
+    yield Measurement(
+        name="clean_accuracy", value=attacked / n, n=n, interval=wilson(attacked, n), direction="higher"
+    )
+    caveats = doubts(bench.run, outcomes)
+    for k, epsilon in enumerate(attack.epsilon):
+        conditions = {**attack.conditions(epsilon), **setting(bench)}
+        robust = int((correct & ~outcomes.fooled_at(epsilon)).sum())
+        yield Measurement(
+            name="robust_accuracy", value=robust / n, n=n, interval=wilson(robust, n),
+            direction="higher", conditions=conditions, caveats=caveats,
+        )  # fmt: skip
+        # A curve that starts at 0 needs no attack there: moved inputs speak of the budgets above.
+        if epsilon == 0 and len(attack.epsilon.values) > 1:
+            continue
+        if not attacked:
+            reason = "no sample is classified correctly, so none was attacked"
+            yield Undefined(name="inputs_moved", reason=reason, conditions=conditions)
+            continue
+        moved = int(outcomes.moved[k].sum())
+        yield Measurement(
+            name="inputs_moved", value=moved / attacked, n=attacked, interval=wilson(moved, attacked),
+            direction="higher", conditions=conditions,
+        )  # fmt: skip
+
+
+def setting(bench: Bench) -> dict[str, Scalar]:
+    """What the attack was confined to besides its budget, in words."""
+    bounds = bench.model.bounds
+    if bounds is None:
+        return {"bounds": "none"}
+    low, high = (np.asarray(end) for end in bounds)
+    return {"bounds": f"[{low:g}, {high:g}]" if low.ndim == high.ndim == 0 else "per feature"}
+
+
+def doubts(run: str, outcomes: Outcomes) -> tuple[Caveat, ...]:
+    """What a reader of a robust accuracy must know besides the number."""
+    caveats = [
+        Caveat(
+            source=run, name="upper_bound",
+            message="An upper bound on robust accuracy: a stronger attack may fool more samples.",
+        )
+    ]  # fmt: skip
+    if refused := int(outcomes.refused.sum()):
+        message = (
+            f"The attack returned NaN or infinity for {refused} of {int(outcomes.correct.sum())} attacked "
+            f"samples; these were not attacked, yet count as robust."
+        )
+        caveats.append(Caveat(source=run, name="nonfinite_examples", message=message, voids=True))
+    return tuple(caveats)
+
+
+def columns(answers: Answers, outcomes: Outcomes) -> dict[str, np.ndarray]:
+    """The evidence table: one row per sample, described in docs/evidence.md."""
+    table = {
+        "id": answers.id,
+        "label": answers.y,
+        "predicted": answers.predicted,
+        "attacked": outcomes.correct,
+        "fooled": outcomes.epsilon_fooled != NEVER,
+        "epsilon_fooled": outcomes.epsilon_fooled,
+        "distance": outcomes.distance,
+        "adversarial": outcomes.adversarial,
+        "moved": outcomes.moved[-1],
+        "forward": outcomes.forward,
+        "backward": outcomes.backward,
+    }
+    if answers.logits is not None:
+        table["margin"] = margins(answers.logits, answers.y)
+    return table
+
+
+def margins(logits: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Logit of the label minus the largest other: (n, C), (n,) -> (n,); positive where correct."""
+    row = np.arange(len(y))
+    others = logits.copy()
+    others[row, y] = -np.inf
+    return logits[row, y] - others.max(axis=1)
