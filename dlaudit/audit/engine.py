@@ -62,7 +62,10 @@ def audit(
     folder = RunFolder(out if isinstance(out, Path) else out(opened.plan.name))
     folder.check(resume=resume)
     events.opened(opened)
-    seal = Seal(plan_sha256=opened.plan.sha256, started=now(), tool=dlaudit.__version__)
+    seal = Seal(
+        plan_sha256=opened.plan.sha256, subject=opened.fingerprints, started=now(),
+        tool=dlaudit.__version__,
+    )  # fmt: skip
     with folder.claim(seal, resume=resume) as journal:
         if resume:
             events.resumed(len(journal.done))
@@ -85,6 +88,9 @@ def measure(
     for done in executor.map([job for job in todo if job.run.broken is None], events.started):
         journal.add(done)
         events.finished(done.run)
+    for job in todo:
+        if job.run.id not in journal.done:
+            journal.add(lost(job, "WorkerDied", "the executor gave no result for this run"))
 
 
 def job_of(plan: Plan, spec: RunSpec, folder: RunFolder) -> Job:

@@ -27,6 +27,8 @@ EXTENSIONS = {
     "text/csv": "csv",
     "text/plain": "txt",
 }
+UNFINISHED = ".writing-"
+"""How the name of a file begins that is not whole yet."""
 TABLE = "application/vnd.numpy.npz"
 
 
@@ -48,7 +50,7 @@ def fingerprint(parts: Iterable[tuple[str, str]]) -> str:
 
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file so that a reader, or a crash, sees all of it or nothing."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=UNFINISHED)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)

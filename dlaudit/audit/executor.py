@@ -30,10 +30,14 @@ from dlaudit.audit.wire import Begin, Inbox, Perform, Refused, Reply, send
 from dlaudit.errors import AuditError, PlanError
 
 JOB_TIMEOUT = 3600.0
+OPENING = 120.0
+"""Seconds that opening model and data may take at least: importing torch alone takes many."""
 TICK = 0.1
 """Seconds between two looks at the clocks."""
 LOOK = 0.5
 """Seconds between two looks at a worker's memory."""
+GRACE = 3.0
+"""Seconds in which idle workers may close what their libraries hold open, before they are killed."""
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,6 +46,11 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     job: float = JOB_TIMEOUT
     total: float | None = None
     memory: int | None = None
+
+    @property
+    def opening(self) -> float:
+        """Seconds for opening model and data, which a short limit for jobs does not cut off."""
+        return max(self.job, OPENING)
 
 
 class AnyExecutor(Protocol):
@@ -73,7 +82,8 @@ class InlineExecutor:
 
     def prepare(self, source: Source) -> Opened:
         """See ``AnyExecutor``."""
-        answer, self._workplace = open_workplace(source)
+        with contextlib.redirect_stdout(sys.stderr):
+            answer, self._workplace = open_workplace(source)
         return answer
 
     def occupy(self, workplace: Workplace) -> None:
@@ -92,7 +102,9 @@ class InlineExecutor:
                     )
                 else:
                     started(job)
-                    yield self._workplace.perform(job)
+                    with contextlib.redirect_stdout(sys.stderr):  # stdout is for the result
+                        done = self._workplace.perform(job)
+                    yield done
 
     def close(self) -> None:
         """Nothing runs on."""
@@ -143,6 +155,7 @@ class Pool(ABC, Generic[Kind]):
         self.about = Executor(name=self.name, isolated=True, slots=self.slots)
         self._workers: list[Kind] = []
         self._source: Source | None = None
+        self._audited: dict[str, str] = {}
 
     @abstractmethod
     def start(self, source: Source) -> Kind:
@@ -160,6 +173,7 @@ class Pool(ABC, Generic[Kind]):
             self.pause([worker])
         match answer:
             case Opened():
+                self._audited = answer.fingerprints
                 return answer
             case Refused(problems=problems, defect=defect):
                 self._discard(worker)
@@ -186,8 +200,8 @@ class Pool(ABC, Generic[Kind]):
             self._assign(waiting, started)
             self.pause(self._workers)
             for worker in list(self._workers):
-                answer = worker.poll(self.limits)
-                if answer is None or isinstance(answer, Opened):
+                answer = self._heard(worker)
+                if answer is None:
                     continue
                 job = worker.job
                 worker.job = None
@@ -203,6 +217,16 @@ class Pool(ABC, Generic[Kind]):
                     case Refused(problems=problems, defect=defect):
                         yield lost(job, "WorkerDied", f"a new worker could not open model and data: "
                                    f"{'; '.join(problems) or defect}")  # fmt: skip
+
+    def _heard(self, worker: Kind) -> Done | Refused | Errored | None:
+        """What a worker has to say of its job; a new one must have opened the same as the first."""
+        answer = worker.poll(self.limits)
+        if not isinstance(answer, Opened):
+            return answer
+        if answer.fingerprints == self._audited:
+            return None
+        message = "a new worker found another plan, model or data than the audit began with"
+        return Errored(error="SubjectChanged", message=message)
 
     def close(self) -> None:
         """Kill the workers and all that they started."""
@@ -253,6 +277,14 @@ class ProcessExecutor(Pool["Worker"]):
         """See ``Pool``."""
         select.select([worker.reply_fd for worker in workers], [], [], TICK)
 
+    def close(self) -> None:
+        """See ``Pool``; workers that are at no job may end by themselves."""
+        idle = [worker for worker in self._workers if worker.dismiss()]
+        deadline = time.monotonic() + GRACE
+        for worker in idle:
+            worker.ended_before(deadline)
+        super().close()
+
 
 class Worker:
     """One worker process, seen from the parent."""
@@ -269,7 +301,9 @@ class Worker:
         self._inbox = Inbox(ours_in, Reply)
         threads = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "MKL", "OPENBLAS", "NUMEXPR")}
         self._process = subprocess.Popen(  # noqa: S603  (this interpreter, our own module)
-            [sys.executable, "-m", "dlaudit.audit.worker", str(theirs_in), str(theirs_out), str(os.getpid())],
+            # -P: a file such as random.py in the current folder must not stand in for a library.
+            [sys.executable, "-P", "-m", "dlaudit.audit.worker",
+             str(theirs_in), str(theirs_out), str(os.getpid())],
             pass_fds=(theirs_in, theirs_out), stdin=subprocess.DEVNULL, stdout=self._log,
             stderr=self._log, start_new_session=True, env={**os.environ, **threads},
         )  # fmt: skip
@@ -298,10 +332,8 @@ class Worker:
             return self._died()
         if self.job is None and self._opened:
             return None
-        if time.monotonic() - self._since > limits.job:
-            what = "the job" if self._opened else "opening model and data"
-            return Errored(error="Timeout", message=f"{what} took longer than {limits.job:g} s",
-                           traceback=self.last_words())  # fmt: skip
+        if overdue := late(self._since, limits, opened=self._opened):
+            return msgspec.structs.replace(overdue, traceback=self.last_words())
         if limits.memory and self._memory() > limits.memory:
             message = f"the worker went over its cap of {limits.memory / 2**20:.0f} MiB"
             return Errored(error="OutOfMemory", message=message)
@@ -313,6 +345,19 @@ class Worker:
             return 0
         self._looked = time.monotonic()
         return resident(self._process.pid)
+
+    def dismiss(self) -> bool:
+        """Close the pipe on which an idle worker waits, which ends it; whether it is idle."""
+        idle = self._opened and self.job is None
+        if idle:
+            os.close(self._ask_fd)
+            self._ask_fd = -1
+        return idle
+
+    def ended_before(self, deadline: float) -> None:
+        """Wait until a dismissed worker has ended, or the deadline of the monotonic clock."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout=max(0.0, deadline - time.monotonic()))
 
     def kill(self) -> None:
         """End the process, what it started, and the pipes."""
@@ -346,6 +391,14 @@ class Worker:
         else:
             message = f"the worker ended by {ended_by(code)} before it answered"
         return Errored(error="WorkerDied", message=message, traceback=self.last_words())
+
+
+def late(since: float, limits: Limits, *, opened: bool) -> Errored | None:
+    """The end of a worker that took too long. since: when it began, on the monotonic clock."""
+    what, most = ("the job", limits.job) if opened else ("opening model and data", limits.opening)
+    if time.monotonic() - since <= most:
+        return None
+    return Errored(error="Timeout", message=f"{what} took longer than {most:g} s")
 
 
 def ended_by(code: int) -> str:

@@ -7,11 +7,11 @@ exception is caught: here it is recorded, never swallowed.
 from __future__ import annotations
 
 import contextlib
-import random
+import re
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import msgspec
 
 from dlaudit.audit.bench import Bench, Subject, derive_seed
 from dlaudit.audit.evidence import EvidenceStore
+from dlaudit.audit.guard import Guard
 from dlaudit.audit.parts import Check, Yielded
 from dlaudit.audit.plan import Plan, RunSpec, Source, build, read
 from dlaudit.audit.record import (
@@ -34,6 +35,7 @@ from dlaudit.audit.record import (
     Skipped,
     SuiteCard,
     Undefined,
+    canonical,
 )
 from dlaudit.audit.registry import ImportFailed, Registry
 from dlaudit.audit.subject import first_rows, open_subject
@@ -84,6 +86,15 @@ class Opened(msgspec.Struct, frozen=True, kw_only=True, tag_field="say", tag="op
     speed: tuple[float, float] | None = None
     observed: tuple[float, float] | None = None
 
+    @property
+    def fingerprints(self) -> dict[str, str]:
+        """What exactly is audited, and by which plan."""
+        models = {f"models.{name}": card.fingerprint for name, card in self.models.items()}
+        return {
+            "plan": self.plan.sha256, "model": self.model.fingerprint,
+            "data": self.data.fingerprint, **models,
+        }  # fmt: skip
+
 
 class NothingMeasured(AuditError):
     """A check came to its end without a measurement: it has shown nothing."""
@@ -91,10 +102,6 @@ class NothingMeasured(AuditError):
 
 class WrongYield(AuditError):
     """A check yielded what its ``measures`` does not name, or one measurement twice."""
-
-
-class ModelChanged(AuditError):
-    """A check altered the weights of the model under audit."""
 
 
 class Workplace:
@@ -247,15 +254,32 @@ def drained(check: Check, yielded: Iterable[Yielded]) -> Measured:
     if not measurements and not undefined:
         message = "the check came to its end without a single measurement"
         raise NothingMeasured(message)
-    return Measured(
-        measurements=tuple(measurements), undefined=tuple(undefined), artifacts=tuple(artifacts)
+    return readable(
+        Measured(
+            measurements=tuple(measurements), undefined=tuple(undefined), artifacts=tuple(artifacts)
+        )
     )
+
+
+def readable(measured: Measured) -> Measured:
+    """The outcome as the record will give it back. Raises WrongYield if that is not possible.
+
+    One field of a wrong type would make the whole record unreadable.
+    """
+    try:
+        return msgspec.json.decode(canonical(measured), type=Measured)
+    except (msgspec.MsgspecError, TypeError, UnicodeError, OverflowError) as error:
+        message = f"what the check yielded cannot be stored in a record: {error}"
+        raise WrongYield(message) from error
 
 
 def errored(error: BaseException) -> Errored:
     """What a record says of an exception."""
     name = type(error).__name__
-    message = str(error) or name
+    try:
+        message = str(error) or name
+    except Exception:  # noqa: BLE001  (the exception cannot even be printed)
+        message = name
     if isinstance(error, ImportFailed | ImportError):
         name = "ImportFailed"
     elif (
@@ -265,83 +289,21 @@ def errored(error: BaseException) -> Errored:
     ):
         name = "OutOfMemory"
     trace = "".join(traceback.format_exception(error))
-    return Errored(error=name, message=message, traceback=without_paths(trace))
+    return Errored(error=name, message=storable(message), traceback=storable(without_paths(trace)))
+
+
+def storable(text: str) -> str:
+    """Text that UTF-8 can hold: half characters, as in names of foreign files, become ``?``."""
+    return text.encode(errors="replace").decode()
 
 
 def without_paths(trace: str) -> str:
     """A traceback that does not tell where on this machine the code lies."""
     for folder in sorted({path for path in sys.path if len(path) > 1}, key=len, reverse=True):
         trace = trace.replace(f"{folder}/", "")
-    return trace.replace(f"{Path.cwd()}/", "")
+    return re.sub(r'File "/.*/([^/"]+)"', r'File "\1"', trace)
 
 
 def models_of(subject: Subject) -> list[Any]:
     """Every model of the audit, the audited one first."""
     return [subject.model, *subject.models.values()]
-
-
-class Guard:
-    """Gives every job the same starting point and takes back what it may have touched.
-
-    Keeps a copy of the models' weights and buffers, made once per worker: only a copy made
-    beforehand can put them back.
-    """
-
-    def __init__(self, subject: Subject) -> None:
-        """subject: in the state that every job shall find it in."""
-        self._nets = [net for model in models_of(subject) if (net := model.module) is not None]
-        self._modes = [(part, part.training) for net in self._nets for part in net.modules()]
-        self._buffers = [(one, one.clone()) for net in self._nets for one in net.buffers()]
-        self._weights = [
-            (name, one, one.detach().clone(), one.requires_grad)
-            for net in self._nets
-            for name, one in net.named_parameters()
-        ]
-
-    @contextlib.contextmanager
-    def session(self, seed: int) -> Iterator[None]:
-        """Seed the global generators, for libraries that use them; restore everything afterwards.
-
-        Raises ModelChanged if the weights had moved; they are put back first.
-        """
-        import numpy as np
-
-        torch = sys.modules.get("torch")
-        kept = random.getstate(), np.random.get_state(), torch and torch.get_rng_state()  # noqa: NPY002
-        random.seed(seed)
-        np.random.seed(seed % 2**32)  # noqa: NPY002
-        if torch:
-            torch.manual_seed(seed)
-        versions = [weight._version for _, weight, _, _ in self._weights]  # noqa: SLF001
-        try:
-            yield
-        finally:
-            moved = self._restore(versions)
-            random.setstate(kept[0])
-            np.random.set_state(kept[1])  # noqa: NPY002
-            if torch and kept[2] is not None:
-                torch.set_rng_state(kept[2])
-        if moved:
-            message = f"the check altered {', '.join(moved[:3])} of the model; it was put back"
-            raise ModelChanged(message)
-
-    def _restore(self, versions: list[int]) -> list[str]:
-        """Put modes, buffers and weights back; return the names of the weights that had moved."""
-        if not self._nets:
-            return []
-        import torch
-
-        moved = []
-        with torch.no_grad():
-            for part, training in self._modes:
-                part.training = training
-            for buffer, value in self._buffers:
-                buffer.copy_(value)
-            for (name, weight, value, flag), version in zip(self._weights, versions, strict=True):
-                weight.requires_grad_(flag)
-                weight.grad = None
-                # A weight's version counts its in-place changes: most jobs cost no comparison.
-                if weight._version != version and not torch.equal(weight, value):  # noqa: SLF001
-                    weight.copy_(value)
-                    moved.append(name)
-        return moved

@@ -64,7 +64,7 @@ class Part(NamedTuple):
         """Import it. Raises ImportFailed, with the cause."""
         try:
             return self.load()
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # a script that calls sys.exit as it is imported
             message = (
                 f"{self.name} ({self.origin}) cannot be imported: {type(error).__name__}: {error}"
             )
@@ -112,17 +112,22 @@ class Registry:
         raise UnknownName(name, kind, known)
 
     def _add(self, part: Part) -> None:
-        key = (part.group, part.name)
-        if (other := self._parts.get(key)) and other.origin != part.origin:
-            message = (
-                f"two parts are called {part.name!r}: one of {other.origin}, one of {part.origin}"
-            )
-            raise PlanError(message)
-        self._parts[key] = part
+        rivals = CHECK_GROUPS if part.group in CHECK_GROUPS else (part.group,)
+        for group in rivals:
+            other = self._parts.get((group, part.name))
+            if other and (other.origin != part.origin or group != part.group):
+                message = (
+                    f"two parts are called {part.name!r}: "
+                    f"one of {other.origin}, one of {part.origin}"
+                )
+                raise PlanError(message)
+        self._parts[part.group, part.name] = part
 
     def _add_file(self, path: Path) -> None:
         module = import_file(path)
-        self.plugins[path.name] = file_digest(path)
+        if self.plugins.setdefault(path.name, file_digest(path)) != file_digest(path):
+            message = f"two plug-in files are called {path.name}: their parts would share names"
+            raise PlanError(message)
         parts = parts_of(module)
         if not parts:
             message = (
@@ -151,9 +156,12 @@ def import_file(path: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     # Registered first, as for any import: type hints of its classes are resolved through it.
     sys.modules[name] = module
+    if (folder := str(path.resolve().parent)) not in sys.path:
+        # Last, so that a file beside it is found and yet shadows nothing that is installed.
+        sys.path.append(folder)
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[name]
         message = f"{path}: importing it raised {type(error).__name__}: {error}"
         raise PlanError(message) from error

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from dlaudit.audit.evidence import file_digest, write_whole
+from dlaudit.audit.evidence import UNFINISHED, file_digest, write_whole
 from dlaudit.audit.perform import WORK, Done
 from dlaudit.audit.record import AnswersRun, AuditRecord, Measured, canonical, read_record
 from dlaudit.errors import RunFolderError
@@ -31,11 +31,15 @@ UNSIGNED = {MANIFEST, JOURNAL}
 
 
 class Seal(msgspec.Struct, frozen=True, kw_only=True):
-    """The first line of a journal: the plan's hash, dated before anything was measured."""
+    """The first line of a journal: the plan's hash, dated before anything was measured.
+
+    subject: the fingerprints of what is audited, so that no run goes on with another model.
+    """
 
     plan_sha256: str
     started: str
     tool: str
+    subject: dict[str, str] = {}
 
 
 class RunFolder:
@@ -50,11 +54,13 @@ class RunFolder:
         if self.path.exists() and not self.path.is_dir():
             message = f"{self.path}: expected a folder, found a file"
             raise RunFolderError(message)
+        if not self.path.is_dir() or not any(self.path.iterdir()):
+            return  # also to resume: a run that was cut off early may have left nothing
         if resume:
             if not (self.path / JOURNAL).is_file():
                 message = f"{self.path}: nothing to resume, there is no {JOURNAL}"
                 raise RunFolderError(message)
-        elif self.path.is_dir() and any(self.path.iterdir()):
+        else:
             hint = " Add --resume to go on with it." if (self.path / JOURNAL).exists() else ""
             message = f"{self.path}: expected a new or an empty folder, it holds files.{hint}"
             raise RunFolderError(message)
@@ -65,9 +71,14 @@ class RunFolder:
 
         Raises RunFolderError if another plan was sealed there or another process writes there.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
         journal = Journal(self.path / JOURNAL)
-        with journal.path.open("a+b") as file:
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            opened = journal.path.open("a+b")
+        except OSError as error:
+            message = f"{self.path}: expected a folder to write to: {error.strerror}"
+            raise RunFolderError(message) from error
+        with opened as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
@@ -75,9 +86,13 @@ class RunFolder:
                 raise RunFolderError(message) from error
             if resume:
                 journal.take_up(seal)
-            else:
-                journal.write(canonical(seal))
-                journal.seal = seal
+                for half_written in self.path.rglob(f"{UNFINISHED}*"):
+                    half_written.unlink()
+            elif journal.path.stat().st_size:
+                message = f"{self.path}: another dlaudit wrote a run here meanwhile"
+                raise RunFolderError(message)
+            if journal.seal is None:
+                journal.begin(seal)
             yield journal
 
     def finish(self, record: AuditRecord) -> None:
@@ -103,15 +118,28 @@ class Journal:
         self.done: dict[str, Done] = {}
         self.seal: Seal | None = None
 
+    def begin(self, seal: Seal) -> None:
+        """Seal the plan: the journal's first line."""
+        self.write(canonical(seal))
+        self.seal = seal
+
     def take_up(self, seal: Seal) -> None:
-        """Read what is finished. A last line that was cut off is dropped: its job runs again."""
+        """Read what is finished. A last line that was cut off is dropped: its job runs again.
+
+        Raises RunFolderError if the journal is no journal, or that of another plan, model or data.
+        """
         whole = self.path.read_bytes()
         kept = whole[: whole.rfind(b"\n") + 1]
+        if len(kept) < len(whole):
+            with self.path.open("r+b") as file:
+                file.truncate(len(kept))
         lines = kept.splitlines()
+        if not lines:  # it was cut off while it was sealed
+            return
         try:
             self.seal = msgspec.json.decode(lines[0], type=Seal)
             finished = [msgspec.json.decode(line, type=Done) for line in lines[1:]]
-        except (IndexError, msgspec.DecodeError) as error:
+        except msgspec.DecodeError as error:
             message = f"{self.path}: cannot be read as a journal: {error}"
             raise RunFolderError(message) from error
         if self.seal.plan_sha256 != seal.plan_sha256:
@@ -120,9 +148,14 @@ class Journal:
                 f"{seal.plan_sha256[:12]}: criteria are fixed before a run. Use another --out."
             )
             raise RunFolderError(message)
-        if len(kept) < len(whole):
-            with self.path.open("r+b") as file:
-                file.truncate(len(kept))
+        if changed := [
+            part for part, one in self.seal.subject.items() if seal.subject[part] != one
+        ]:
+            message = (
+                f"{self.path.parent}: {' and '.join(changed)} changed since the run began: its "
+                "measurements would be of two different things. Use another --out."
+            )
+            raise RunFolderError(message)
         self.done = {done.run.id: done for done in finished}
 
     def add(self, done: Done) -> None:

@@ -107,7 +107,7 @@ def load(group: str, loader: Loader, root: Path, registry: Registry, kind: type)
         made = function(**args)
     except AuditError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         message = f"the loader {loader.use!r} failed: {type(error).__name__}: {error}"
         raise LoadError(message) from error
     if not isinstance(made, kind):
@@ -262,7 +262,7 @@ class Subset(Dataset):
         self.classes, self.offers = data.classes, data.offers
         self._chosen: dict[str, Any] = {}
         card = data.card
-        for split in ("test", *(set(card.splits) - {"test"})):
+        for split in ("test", *sorted(set(card.splits) - {"test"})):
             n = data.size(split)
             if n > most:
                 rng = np.random.default_rng(derive_seed(seed, "max_samples", split, most))

@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import msgspec
 
-from dlaudit.audit.executor import TICK, Limits, Pool, one_thread
+from dlaudit.audit.executor import TICK, Limits, Pool, late, one_thread
 from dlaudit.audit.perform import Done, Job, Opened, Workplace, open_workplace
 from dlaudit.audit.plan import Source
 from dlaudit.audit.record import Errored
@@ -120,7 +120,8 @@ class RayWorker:
         if self.asked is None:
             return None
         if not self._ray.wait([self.asked], timeout=0)[0]:
-            return self._overdue(limits)
+            # Ray itself watches the memory of its nodes.
+            return late(self._since, limits, opened=self._opened)
         try:
             raw = self._ray.get(self.asked)
         except self._ray.exceptions.RayError as error:
@@ -140,10 +141,3 @@ class RayWorker:
 
     def _ask(self, message: Begin | Perform) -> Any:
         return self._actor.answer.remote(msgspec.msgpack.encode(message))
-
-    def _overdue(self, limits: Limits) -> Errored | None:
-        """A timeout, if the answer is late. Ray itself watches the memory of its nodes."""
-        if time.monotonic() - self._since <= limits.job:
-            return None
-        what = "the job" if self._opened else "opening model and data"
-        return Errored(error="Timeout", message=f"{what} took longer than {limits.job:g} s")
