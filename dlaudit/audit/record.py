@@ -220,6 +220,9 @@ class Rule(Value, frozen=True, kw_only=True):
         if (self.at_least is None) == (self.at_most is None):
             message = f"rule {self.id!r} needs exactly one of at_least and at_most"
             raise ValueError(message)
+        # A whole number is written without a point but read as a float: the digest must not differ.
+        end = "at_most" if self.at_least is None else "at_least"
+        _set(self, **{end: float(self.threshold)})
         if not math.isfinite(self.threshold):
             message = f"rule {self.id!r} needs a finite threshold, got {self.threshold}"
             raise ValueError(message)

@@ -14,6 +14,8 @@ from dlaudit.audit.record import Measurement
 
 WIDTH, HEIGHT = 440, 268
 LEFT, RIGHT, TOP, BOTTOM = 46, 14, 14, 42
+FAR = 1e300
+"""Values are drawn no further out than this: beyond, the length of an axis would overflow."""
 SERIES = 6
 """More curves than this cannot be told apart in one figure."""
 
@@ -49,10 +51,10 @@ class Strip(NamedTuple):
 
 def axis(values: Iterable[float], *, most: int = 5) -> Axis:
     """An axis over all values, ends and ticks on round numbers (steps of 1, 2 or 5 times 10^k)."""
-    found = list(values)
+    found = [min(FAR, max(-FAR, value)) for value in values]
     low, high = min(found), max(found)
-    if high - low <= 1e-12 * max(abs(low), abs(high), 1e-12):
-        pad = abs(low) / 2 or 0.5
+    if high - low <= 1e-12 * max(abs(low), abs(high), 1e-100):
+        pad = abs(low) / 2 if abs(low) > 1e-100 else 0.5
         low, high = low - pad, high + pad
     # A rate's axis ends at 0 and 1, not beyond: nothing can lie there.
     inside = min(found) >= 0 and max(found) <= 1

@@ -41,6 +41,7 @@ MARKERS = (
 def render(record: AuditRecord, folder: Path | None = None) -> str:
     """The whole report. folder: the run's folder, from which pictures are embedded if given."""
     outline = Outline(record)
+    record = outline.record
     anchors = Anchors(outline)
     page = (
         environment()

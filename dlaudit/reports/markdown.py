@@ -31,7 +31,8 @@ def render(record: AuditRecord, folder: Path | None = None) -> str:
     del folder
     outline = Outline(record)
     head = _head(outline)
-    rows = [_rule_row(one) for one in outline.judged if one.status != "pass"]
+    rows = [] if outline.judged else [f"| {_face('not_assessed')} | (no rule) | | {NO_RULE} |"]
+    rows += [_rule_row(one) for one in outline.judged if one.status != "pass"]
     rows += [_run_row(one) for one in outline.unspoken]
     rows += [_rule_row(one) for one in outline.judged if one.status == "pass"]
     foot = _foot(outline)
@@ -42,8 +43,6 @@ def render(record: AuditRecord, folder: Path | None = None) -> str:
         if budget < 0:
             break
         kept.append(row)
-    if not rows:
-        kept = [f"| {_face('not_assessed')} | | | {NO_RULE} |"]
     if len(kept) < len(rows):
         left = wording.counted(len(rows) - len(kept), "row")
         kept.append(

@@ -33,6 +33,8 @@ from dlaudit.audit.record import (
     Undefined,
     Verdict,
     Waiver,
+    canonical,
+    read_record,
 )
 from dlaudit.reports.wording import FINDINGS, SUITES, SuiteWords
 
@@ -98,10 +100,14 @@ class Outline:
     """One record, read once."""
 
     def __init__(self, record: AuditRecord) -> None:
-        """record: whatever was read from ``record.json``; broken references are kept and shown."""
-        self.record = record
-        self.runs = {run.id: run for run in record.runs}
-        self.rules = {rule.id: rule for rule in record.rules}
+        """record: broken references in it are kept and shown.
+
+        It is read as it is stored, so that a report made at the end of a run and one made from the
+        file ten years later are the same.
+        """
+        self.record = read_record(canonical(record))
+        self.runs = {run.id: run for run in self.record.runs}
+        self.rules = {rule.id: rule for rule in self.record.rules}
 
     @property
     def name(self) -> str:

@@ -34,12 +34,11 @@ def render(record: AuditRecord, folder: Path | None = None) -> str:
     """The record as one SARIF run."""
     del folder
     outline = Outline(record)
-    results = [_of_rule(one) for one in outline.judged if one.status != "pass"]
+    silence = _result("dlaudit/no-rule", f"Not assessed: {NO_RULE}.", "not_assessed", ["no rule"])
+    results = [] if outline.judged else [silence]
+    results += [_of_rule(one) for one in outline.judged if one.status != "pass"]
     results += [_of_run(one) for one in outline.unspoken]
-    if not outline.judged:
-        results.append(
-            _result("dlaudit/no-rule", f"Not assessed: {NO_RULE}.", "not_assessed", ["no rule"])
-        )
+    results.sort(key=lambda result: "suppressions" in result)
     rules = [_rule(one) for one in outline.judged]
     rules += [_described(id_, text) for id_, text in RUN_RULES.items()]
     positions = {rule["id"]: position for position, rule in reversed(list(enumerate(rules)))}

@@ -29,10 +29,10 @@ class Line(NamedTuple):
 def screen(record: AuditRecord) -> str:
     """Head, one line per rule and per run that no rule tells of, and the exit code in words."""
     outline = Outline(record)
-    closing = [_of_rule(one) for one in outline.judged if one.status != "pass"]
+    nothing = Line(_face("not_assessed"), "(no rule)", "", NO_RULE)
+    closing = [] if outline.judged else [nothing]
+    closing += [_of_rule(one) for one in outline.judged if one.status != "pass"]
     closing += [_of_run(one) for one in outline.unspoken]
-    if not outline.judged:
-        closing.append(Line(_face("not_assessed"), "(no rule)", "", NO_RULE))
     passing = [_of_rule(one) for one in outline.judged if one.status == "pass"]
     shown = [
         Line(*(wording.one_line(part) for part in line)) for line in [*closing, *passing[:PASSES]]

@@ -205,6 +205,7 @@ def number(value: float, *, width: float | None = None, landmarks: Iterable[floa
     is given.
     """
     marks = tuple(landmarks)
+    width = None if width is None or not math.isfinite(width) else width
     if width is None and value == int(value) and abs(value) < 1e15:
         return f"{int(value)}"
     if value and (abs(value) >= 1e6 or (abs(value) < 1e-4 and not width)):
@@ -312,10 +313,14 @@ def scalar(value: Scalar, *, budget: bool = False) -> str:
 
 
 def on_grid(value: float) -> str | None:
-    """``8/255`` for a budget that is a whole number of steps of an 8-bit image, else None."""
-    steps = value * 255
-    whole = round(steps)
-    return f"{whole}/255" if 0 < whole < 255 and abs(steps - whole) < 1e-6 else None
+    """``8/255`` for a budget that is a whole number of steps of an 8-bit image, else None.
+
+    A number that is short as it stands (0.2, which is 51/255 too) stays as it was written.
+    """
+    if not 0 < value < 1 or math.isclose(value, float(f"{value:.4g}"), rel_tol=1e-12):
+        return None
+    whole = round(value * 255)
+    return f"{whole}/255" if 0 < whole < 255 and abs(value * 255 - whole) < 1e-6 else None
 
 
 def budget(value: float) -> str:
@@ -333,8 +338,10 @@ def parameter(name: str, value: Any) -> str:
 
 
 def conditions(values: Mapping[str, Scalar]) -> str:
-    """All conditions on one line."""
-    return ", ".join(condition(name, value) for name, value in values.items())
+    """All conditions on one line, the threat model's norm and budget first."""
+    first = {"norm": 0, "epsilon": 1}
+    ordered = sorted(values.items(), key=lambda item: (first.get(item[0], 2), item[0]))
+    return ", ".join(condition(name, value) for name, value in ordered)
 
 
 def place(slice_: Mapping[str, str]) -> str:
