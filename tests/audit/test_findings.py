@@ -215,6 +215,19 @@ class TestFind:
                 assert all(status[rule] == "pass" for rule in one.verdicts)
 
 
+def test_options_are_given_by_name_and_declarations_stay_as_stated():
+    with pytest.raises(TypeError, match="positional"):
+        find([], [], [], [], TODAY)
+    with pytest.raises(TypeError, match="positional"):
+        finding(item(), [], [], "now")
+    with pytest.raises(TypeError, match="positional"):
+        applies("", TODAY, None)
+    with pytest.raises(TypeError, match="positional"):
+        Declaration("aia:x", "who", "role", "statement", TODAY)
+    with pytest.raises(AttributeError):
+        stated().who = "somebody else"
+
+
 class TestApplies:
     @pytest.mark.parametrize(
         ("text", "today", "annex_iii", "expected"),

@@ -35,6 +35,7 @@ from dlaudit.audit.record import (
     Undefined,
     Verdict,
     Waiver,
+    canonical,
 )
 
 RUN = "attacks.pgd"
@@ -263,6 +264,15 @@ class TestFilters:
     ):
         one = exactly(0.5, conditions={"key": got})
         assert speaks_of(a_rule(conditions={"key": wanted}), one) is same
+
+    def test_a_record_that_was_read_back_is_judged_alike(self):
+        """Equal words are other objects then."""
+        one = exactly(
+            0.5, name="robust accuracy", slice={"race": "a b"}, conditions={"norm": "l 2"}
+        )
+        rule = a_rule(measurement=one.name, slice=one.slice, conditions=one.conditions)
+        again = msgspec.json.decode(canonical(one), type=Measurement)
+        assert speaks_of(rule, again)
 
     def test_a_condition_that_was_not_stated_is_not_false(self):
         assert not speaks_of(a_rule(conditions={"targeted": False}), exactly(0.5))
@@ -569,6 +579,9 @@ def test_the_reason_names_the_group_it_is_about():
     rule = a_rule()
     for one, word in (
         (msgspec.structs.replace(BAD, slice={"race": "a"}), "(race = a) is not >="),
-        (msgspec.structs.replace(nothing("too few"), slice={"race": "b"}), "undefined (race = b): "),
+        (
+            msgspec.structs.replace(nothing("too few"), slice={"race": "b"}),
+            "undefined (race = b): ",
+        ),
     ):
         assert word in verdict_on(rule, GOOD, one).reason

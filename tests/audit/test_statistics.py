@@ -441,6 +441,7 @@ class TestBootstrap:
     def test_where_it_does_not_exist_there_is_none_and_no_warning(self, values):
         rng = np.random.default_rng(5)
         assert statistics.bootstrap([np.array(values)], mean_of, rng) is None
+        assert statistics.bootstrap([np.array(values)], mean_of, rng, level=0.5) is None
 
     def test_three_rows_are_enough(self):
         rng = np.random.default_rng(5)
@@ -454,6 +455,19 @@ class TestBootstrap:
 
         columns = [np.arange(4.0), np.array([1.0, 0, 0, 0])]
         assert statistics.bootstrap(columns, area, np.random.default_rng(5)) is None
+
+
+    def test_an_end_at_infinity_is_no_interval(self):
+        """A ratio whose denominator vanishes on some resamples has no upper end."""
+
+        def ratio(first, second, axis=-1):
+            return np.mean(first, axis=axis) / np.mean(second, axis=axis)
+
+        columns = [np.arange(1.0, 7), np.array([1.0, 1, 0, 0, 0, 0])]
+        rng = np.random.default_rng(5)
+        assert statistics.bootstrap(columns, ratio, rng) is None
+        flipped = statistics.bootstrap(columns[::-1], ratio, np.random.default_rng(5))
+        assert flipped is not None
 
 
 class TestPermutation:
