@@ -5,6 +5,7 @@ stdout is the result, stderr the talk. Exit codes: DESIGN.md §5 and ``dlaudit r
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,8 +17,9 @@ if TYPE_CHECKING:
     from dlaudit.audit.plan import Source
     from dlaudit.audit.record import AuditRecord
 
-DEFECT, UNUSABLE, INTERRUPTED = 5, 2, 130
+DEFECT, UNUSABLE, INTERRUPTED, UNHEARD = 5, 2, 130, 141
 PATH = click.Path(path_type=Path)
+ABOVE_ZERO = click.FloatRange(min=0, min_open=True)
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 EXIT_CODES = """\b
@@ -44,14 +46,18 @@ def main() -> None:
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)
         sys.exit(INTERRUPTED)
-    except Exception as error:  # noqa: BLE001  (told apart below: a user's mistake or our defect)
+    except BrokenPipeError:  # whoever read stdout has gone, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(UNHEARD)
+    except (Exception, SystemExit) as error:  # noqa: BLE001  (a user's mistake or our defect)
+        # SystemExit too: a guest that calls sys.exit(0) must not open the gate.
         sys.exit(explained(error))
     sys.exit(code or 0)
 
 
-def explained(error: Exception) -> int:
+def explained(error: BaseException) -> int:
     """Tell what went wrong on stderr; the exit code for it."""
-    from dlaudit.errors import AuditError, PlanError, RunFolderError
+    from dlaudit.errors import AuditError, PlanError, ReportFailed, RunFolderError
 
     if isinstance(error, PlanError):
         if len(error.problems) == 1 and (not error.label or isinstance(error, RunFolderError)):
@@ -63,7 +69,7 @@ def explained(error: Exception) -> int:
         return UNUSABLE
     if isinstance(error, AuditError):
         click.echo(f"Error: {error}", err=True)
-        return UNUSABLE
+        return DEFECT if isinstance(error, ReportFailed) else UNUSABLE
     import traceback
 
     traceback.print_exception(error)
@@ -149,9 +155,9 @@ def source_from(options: dict[str, Any]) -> Source:
 @click.option("--format", "formats", default="html", help="html,json,junit,sarif,md [html].")
 @click.option("--executor", default="process", help="process[:N], inline, or a plug-in's.")
 @click.option("--resume", is_flag=True, help="Go on with the run in --out.")
-@click.option("--job-timeout", type=float, help="Seconds for one job [3600].")
-@click.option("--time-limit", type=float, help="Seconds for the whole run.")
-@click.option("--memory-limit", type=float, help="GiB of resident memory for one worker.")
+@click.option("--job-timeout", type=ABOVE_ZERO, help="Seconds for one job [3600].")
+@click.option("--time-limit", type=ABOVE_ZERO, help="Seconds for the whole run.")
+@click.option("--memory-limit", type=ABOVE_ZERO, help="GiB of resident memory for one worker.")
 @click.option("--quiet", is_flag=True, help="No progress on stderr.")
 def run(**options: Any) -> int:
     """Run an audit: measure, judge, report.
@@ -180,7 +186,7 @@ def run(**options: Any) -> int:
     except PlanError as error:
         error.label = source.label
         raise
-    return concluded(record, f"Record and reports: {folder}")
+    return concluded(record, "" if quiet else f"Record and reports: {folder}")
 
 
 def concluded(record: AuditRecord, last_line: str = "") -> int:

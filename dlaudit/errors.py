@@ -6,6 +6,7 @@
     │   ├── LoadError             a model or data file cannot be read as asked
     │   │   └── UntrustedModel    reading it would execute code
     │   └── RunFolderError        the output folder or the stored run is unusable
+    ├── ReportFailed              a renderer crashed; the record is kept      exit 5
     ├── NonFinite                 a model answered NaN or infinity            errored run
     └── NotOffered                a model or data set lacks what was called   errored run
 
@@ -55,6 +56,10 @@ class UntrustedModel(LoadError):
 
 class RunFolderError(PlanError):
     """A run folder is missing, not empty, or belongs to another plan."""
+
+
+class ReportFailed(AuditError):
+    """A renderer crashed. What was measured and judged is kept, and the other reports are written."""
 
 
 class NonFinite(AuditError):

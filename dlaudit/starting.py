@@ -24,23 +24,21 @@ def table_for(
     model: str, weights: Path | None, data: str, suites: Iterable[str], *, train: object = None
 ) -> dict[str, Any]:
     """The tables of a plan for files named on the command line; all suites if none is named."""
-    if weights is not None:
-        described: dict[str, Any] = {
-            "use": "torch",
-            "args": {"file": model, "weights": str(weights)},
-        }
-    elif ".py:" in model:
-        described = {"args": {"file": model}}
-    else:
-        described = {"args": {"path": model}}
     table: dict[str, Any] = {
-        "model": described,
+        "model": model_table(model, weights),
         "data": {"args": {"path": data}},
         "suites": list(suites) or [part.name for part in Registry().parts("suites")],
     }
     if train is not None:
         table["data"]["train"] = {"args": {"path": str(train)}}
     return table
+
+
+def model_table(model: str, weights: Path | None) -> dict[str, Any]:
+    """The ``[model]`` of a plan for a file, or for ``file.py:name`` with or without weights."""
+    if weights is not None:
+        return {"use": "torch", "args": {"file": model, "weights": str(weights)}}
+    return {"args": {"file" if ".py:" in model else "path": model}}
 
 
 def write_plan(model: str, weights: Path | None, data: str, output: Path) -> str:

@@ -6,8 +6,9 @@ cannot travel and are audited in this process.
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,11 +19,12 @@ from dlaudit.audit.executor import InlineExecutor, Limits
 from dlaudit.audit.launch import launch
 from dlaudit.audit.parts import Dataset, Model
 from dlaudit.audit.perform import Opened, Workplace, described
-from dlaudit.audit.plan import Loader, Source, read_with
+from dlaudit.audit.plan import Loader, Source, infer, read_with
 from dlaudit.audit.record import AuditRecord
-from dlaudit.audit.render import write_reports
-from dlaudit.audit.subject import combined, fitted
-from dlaudit.errors import LoadError
+from dlaudit.audit.registry import Registry
+from dlaudit.audit.render import rendered, write_reports
+from dlaudit.audit.subject import combined, fitted, load, open_others
+from dlaudit.errors import LoadError, PlanError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -55,51 +57,113 @@ def audit(
     model, data, train: paths, or live objects: a module or Model; a Dataset, ``(x, y)`` or a mapping
     with ``x``, ``y`` and optionally ``id``, ``group_<name>``, ``mask``. checks, rules and further
     keywords: the tables of ``audit.toml``. out: keeps the run's files there; otherwise only the
-    record is kept. executor: for paths, ``process`` if not given.
+    record is kept. executor: for paths, ``process`` if not given. Without suites and checks, every
+    suite is run.
 
     Raises PlanError with every mistake that is known before anything is measured.
     """
+    named = list(suites)
+    if not named and not checks:
+        named = [part.name for part in Registry().parts("suites")]
     table: dict[str, Any] = {
-        "name": name, "seed": seed, "suites": list(suites),
+        "name": name, "seed": seed, "suites": named,
         "checks": {run: dict(params) for run, params in (checks or {}).items()},
         "rules": [dict(rule) for rule in rules], **plan,
     }  # fmt: skip
-    plugin_files = tuple(str(Path(plugin).resolve()) for plugin in plugins)
+    options: dict[str, Any] = {
+        "root": str(Path.cwd()), "label": "this audit", "formats": tuple(formats),
+        "plugins": tuple(str(Path(plugin).resolve()) for plugin in plugins),
+    }  # fmt: skip
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(out) if out is not None else Path(scratch) / "run"
-        where: dict[str, Any] = {"root": str(Path.cwd()), "label": "this audit", "plugins": plugin_files,
-                 "formats": tuple(formats)}  # fmt: skip
-        if isinstance(model, str | Path) and isinstance(data, str | Path):
-            from dlaudit.starting import table_for
-
-            paths = table_for(
-                str(model), Path(weights) if weights else None, str(data), (), train=train
-            )
-            if bounds is not None:
-                paths["model"]["args"]["bounds"] = list(bounds)
-            source = Source(table={**table, **paths}, **where)
+        if all(one is None or isinstance(one, str | Path) for one in (model, data, train)):
+            paths = {
+                "model": described_path(str(model), weights, bounds),
+                "data": {"args": {"path": str(data)}},
+            }
+            if train is not None:
+                paths["data"]["train"] = {"args": {"path": str(train)}}
+            source = Source(table={**table, **paths}, **options)
             return launch(source, out=folder, executor=executor or "process")[0]
-        source = Source(table={**table, "model": {"use": LIVE}, "data": {"use": LIVE}}, **where)
-        return _live(source, live_model(model, bounds), live_data(data, train), folder)
+        if executor not in {None, "inline"}:
+            problem = (
+                f"executor: live objects cannot travel to {executor!r}: expected paths or inline"
+            )
+            raise PlanError(problem)
+        live = {"use": LIVE}
+        source = Source(table={**table, "model": live, "data": live}, **options)
+        with opened_model(model, weights, bounds) as adopted:
+            return _live(source, adopted, data, train, folder)
 
 
-def _live(source: Source, model: Model, data: Dataset, folder: Path) -> AuditRecord:
-    """Audit live objects in this process, and give a live module back as it was."""
+def _live(source: Source, model: Model, data: Any, train: Any, folder: Path) -> AuditRecord:
+    """Audit live objects in this process."""
     registry = source.registry()
-    nothing = Loader(use=LIVE)
-    plan = read_with(source, registry, model=nothing, data={"test": nothing})
-    try:
-        subject = fitted(
-            Subject(model=model, data=data), max_samples=plan.max_samples, seed=plan.seed
-        )
-        executor = LiveExecutor(described(plan, subject, registry), Workplace(subject, registry))
-        record, run_folder = run_audit(source, executor, folder, events=Events())
-        write_reports(run_folder, record, source.formats, registry)
-    finally:
-        close = getattr(model, "close", None)
-        if close:
-            close()
+    splits = {"test": Loader(use=LIVE)} | ({} if train is None else {"train": Loader(use=LIVE)})
+    plan = read_with(source, registry, model=Loader(use=LIVE), data=splits)
+    others, train_fn = open_others(plan, Path(source.root), registry)
+    subject = fitted(
+        Subject(model=model, data=live_data(data, train), models=others, train_fn=train_fn),
+        max_samples=plan.max_samples, seed=plan.seed,
+    )  # fmt: skip
+    executor = LiveExecutor(described(plan, subject, registry), Workplace(subject, registry))
+    record, run_folder = run_audit(source, executor, folder, events=Events())
+
+    def report(record: AuditRecord, name: str, path: Path) -> str:
+        return rendered(record, name, path, registry)
+
+    write_reports(run_folder, record, source.formats, report)
     return record
+
+
+def described_path(
+    model: str, weights: str | Path | None, bounds: tuple[Any, Any] | None
+) -> dict[str, Any]:
+    """A model's path as the table of a plan."""
+    from dlaudit.starting import model_table
+
+    table = model_table(model, None if weights is None else Path(weights))
+    if bounds is not None:
+        table["args"]["bounds"] = list(bounds)
+    return table
+
+
+@contextlib.contextmanager
+def opened_model(
+    model: Any, weights: str | Path | None, bounds: tuple[Any, Any] | None
+) -> Iterator[Model]:
+    """A path, a torch module or a Model as a Model; a module is given back as it was.
+
+    Raises LoadError with what would be accepted.
+    """
+    if isinstance(model, Model):
+        yield model
+        return
+    if isinstance(model, str | Path):
+        table = described_path(str(model), weights, bounds)
+        yield opened_path("models", table, Model)
+        return
+    from torch import nn
+
+    from dlaudit.models.torch_model import TorchModel
+
+    if not isinstance(model, nn.Module):
+        message = (
+            f"model: expected a path, a torch module or a dlaudit Model, got {type(model).__name__}"
+        )
+        raise LoadError(message)
+    adopted = TorchModel(model, bounds=bounds)
+    try:
+        yield adopted
+    finally:
+        adopted.close()
+
+
+def opened_path(group: str, table: dict[str, Any], kind: type) -> Any:
+    """What lies under a path, by the loader that its name and first bytes tell. Raises LoadError."""
+    args = table["args"]
+    use = table.get("use") or infer(group, Path(args.get("path") or args["file"]))
+    return load(group, Loader(use=use, args=args), Path.cwd(), Registry(), kind)
 
 
 class LiveExecutor(InlineExecutor):
@@ -117,22 +181,6 @@ class LiveExecutor(InlineExecutor):
         return self._opened
 
 
-def live_model(model: Any, bounds: tuple[Any, Any] | None) -> Model:
-    """A live object as a Model. Raises LoadError with what would be accepted."""
-    if isinstance(model, Model):
-        return model
-    from torch import nn
-
-    if isinstance(model, nn.Module):
-        from dlaudit.models.torch_model import TorchModel
-
-        return TorchModel(model, bounds=bounds)
-    message = (
-        f"model: expected a path, a torch module or a dlaudit Model, got {type(model).__name__}"
-    )
-    raise LoadError(message)
-
-
 def live_data(data: Any, train: Any = None) -> Dataset:
     """Live arrays as a Dataset, with ``train`` as its second split. Raises LoadError."""
     parts = {"test": one_split(data, "data")}
@@ -142,11 +190,14 @@ def live_data(data: Any, train: Any = None) -> Dataset:
 
 
 def one_split(data: Any, place: str) -> Dataset:
-    """One split out of a Dataset, a pair or a mapping."""
+    """One split out of a Dataset, a path, a pair or a mapping."""
     from dlaudit.datasets.arrays import ArrayDataset
 
     if isinstance(data, Dataset):
         return data
+    if isinstance(data, str | Path):
+        split: Dataset = opened_path("datasets", {"args": {"path": str(data)}}, Dataset)
+        return split
     if isinstance(data, tuple) and len(data) == 2:
         data = dict(zip(("x", "y"), data, strict=True))
     if isinstance(data, Mapping) and {"x", "y"} <= set(data):

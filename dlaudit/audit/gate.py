@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 
 from dlaudit.audit.engine import judged
-from dlaudit.audit.plan import numbered, read_rules, read_waivers, source_of
+from dlaudit.audit.plan import close, numbered, read_rules, read_waivers, shown, source_of
 from dlaudit.audit.record import AuditRecord
 from dlaudit.audit.run_folder import stored
 from dlaudit.errors import PlanError, nearest
@@ -28,17 +28,29 @@ def gate(run: Path, rules: Path | None = None) -> AuditRecord:
         for key in source.table
         if key not in {"rules", "waivers"}
     ]
-    read = read_rules(list(source.table.get("rules", [])), problems, origin=rules.name)
+    written = source.table.get("rules", [])
+    if not isinstance(written, list):
+        problems.append(f"rules: expected [[rules]] tables, got {shown(written)}")
+        written = []
+    read = read_rules(written, problems, origin=rules.name)
     runs = [one.id for one in record.runs]
+    known = {one.id for one in record.requirements}
     problems += [
         f"rules[{position}].run: no run is called {rule.run!r}. {nearest(rule.run, runs)}"
         for position, rule in read.items()
         if rule.run not in runs
     ]
+    problems += [
+        f"rules[{position}].requirements: the run's catalogues hold no {item!r}. {close(item, known)}"
+        for position, rule in read.items()
+        for item in rule.requirements
+        if item not in known
+    ]
     waivers = read_waivers(source.table.get("waivers", {}), runs, problems)
     if problems:
-        message = PlanError(*problems)
-        raise message
+        error = PlanError(*problems)
+        error.label = rules.name
+        raise error
     return judged(
         msgspec.structs.replace(record, rules=tuple(numbered(read.values())), waivers=waivers)
     )

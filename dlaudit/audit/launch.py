@@ -11,7 +11,7 @@ from dlaudit.audit.executor import Limits, executor_of
 from dlaudit.audit.plan import Source
 from dlaudit.audit.record import AuditRecord
 from dlaudit.audit.registry import Registry, snake_case
-from dlaudit.audit.render import rendered, write_reports
+from dlaudit.audit.render import rendered, rendered_apart, write_reports
 from dlaudit.audit.run_folder import folder_of, stored
 from dlaudit.errors import RunFolderError
 
@@ -40,10 +40,17 @@ def launch(
         record, folder = audit(source, running, out or default_folder, resume=resume, events=events)
     finally:
         running.close()
-    # Plug-in files are code: where workers isolate, they alone import them, but for a renderer.
-    own = {part.name for part in registry.parts("renderers")}
-    foreign = set(source.formats) - own
-    write_reports(folder, record, source.formats, source.registry() if foreign else registry)
+
+    def report(record: AuditRecord, name: str, path: Path) -> str:
+        own = {part.name for part in registry.parts("renderers") if part.origin == "dlaudit"}
+        if name in own:
+            return rendered(record, name, path, registry)
+        # Guests are code that may end the process: where jobs are isolated, so are renderers.
+        if running.about.isolated:
+            return rendered_apart(name, path, source.plugins)
+        return rendered(record, name, path, source.registry())
+
+    write_reports(folder, record, source.formats, report)
     return record, folder.path
 
 
@@ -67,5 +74,9 @@ def report_text(run: Path, name: str, output: Path | None, plugins: tuple[Path, 
     registry = Registry(plugins)
     text = rendered(stored(folder), name, folder, registry)
     if output is not None:
-        write_whole(output, text.encode())
+        try:
+            write_whole(output, text.encode())
+        except OSError as error:
+            message = f"{output}: cannot be written: {error.strerror}"
+            raise RunFolderError(message) from error
     return text

@@ -6,10 +6,11 @@ is measured (exit 2).
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 LOOKED_AT = 64
 """Rows that are shown to the model before the audit, to recognise the form of its output."""
 
+Others = tuple[dict[str, Model], Callable[..., Any] | None]
+
 
 def open_subject(plan: Plan, root: Path, registry: Registry) -> Subject:
     """Open model, further models and data, and check that they fit. Raises PlanError with all of it.
@@ -35,38 +38,50 @@ def open_subject(plan: Plan, root: Path, registry: Registry) -> Subject:
     root: the folder that the plan's paths are relative to.
     """
     problems: list[str] = []
-
-    def opened(place: str, group: str, loader: Loader, kind: type) -> Any:
-        try:
-            return load(group, loader, root, registry, kind)
-        except PlanError as error:
-            problems.extend(f"{place}: {problem}" for problem in error.problems)
-        except AuditError as error:
-            problems.append(f"{place}: {error}")
-        return None
-
-    model = opened("model", "models", plan.model, Model)
-    models = {
-        name: opened(f"models.{name}", "models", loader, Model)
-        for name, loader in plan.models.items()
-    }
-    parts = {
-        split: opened("data" if split == "test" else f"data.{split}", "datasets", loader, Dataset)
-        for split, loader in plan.data.items()
-    }
-    train_fn = None
-    if plan.train:
-        try:
-            train_fn = function_of(plan.train["factory"], root)
-        except PlanError as error:
-            problems.extend(f"train.factory: {problem}" for problem in error.problems)
+    model: Any = None
+    parts: dict[str, Dataset] = {}
+    others: Others = {}, None
+    with collected(problems, "model: "):
+        model = load("models", plan.model, root, registry, Model)
+    for split, loader in plan.data.items():
+        with collected(problems, "data: " if split == "test" else f"data.{split}: "):
+            parts[split] = load("datasets", loader, root, registry, Dataset)
+    with collected(problems):
+        others = open_others(plan, root, registry)
     if problems:
         raise PlanError(*problems)
     return fitted(
-        Subject(model=model, data=combined(parts), models=models, train_fn=train_fn),
+        Subject(model=model, data=combined(parts), models=others[0], train_fn=others[1]),
         max_samples=plan.max_samples,
         seed=plan.seed,
     )
+
+
+def open_others(plan: Plan, root: Path, registry: Registry) -> Others:
+    """The plan's further models and its function for training. Raises PlanError with all of it."""
+    problems: list[str] = []
+    models: dict[str, Model] = {}
+    train_fn: Callable[..., Any] | None = None
+    for name, loader in plan.models.items():
+        with collected(problems, f"models.{name}: "):
+            models[name] = load("models", loader, root, registry, Model)
+    if plan.train:
+        with collected(problems, "train.factory: "):
+            train_fn = function_of(plan.train["factory"], root)
+    if problems:
+        raise PlanError(*problems)
+    return models, train_fn
+
+
+@contextlib.contextmanager
+def collected(problems: list[str], place: str = "") -> Iterator[None]:
+    """Add what goes wrong inside to ``problems``, each with its place in front."""
+    try:
+        yield
+    except PlanError as error:
+        problems += [f"{place}{problem}" for problem in error.problems]
+    except AuditError as error:
+        problems.append(f"{place}{error}")
 
 
 def fitted(subject: Subject, *, max_samples: int | None = None, seed: int = 0) -> Subject:
