@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from dlaudit.audit.evidence import digest, fingerprint, table_bytes
+from dlaudit.audit.evidence import digest, fingerprint
 from dlaudit.audit.parts import Batch, Dataset
-from dlaudit.audit.record import Card
+from dlaudit.audit.record import Card, canonical
 from dlaudit.errors import LoadError
 
 BATCH = 1024
@@ -120,10 +120,11 @@ class ArrayDataset(Dataset):
         return len(self._y)
 
     def _content_digest(self) -> str:
-        arrays = {"x": self._x, "y": self._y, "id": self._id, **self._groups}
-        return fingerprint(
-            (key, digest(table_bytes({key: value}))) for key, value in arrays.items()
-        )
+        arrays = {"x": self._x, "y": self._y, "id": self._id}
+        arrays |= {} if self._mask is None else {"mask": self._mask}
+        arrays |= {f"group_{key}": column for key, column in self._groups.items()}
+        arrays |= {f"column_{key}": np.asarray(column) for key, column in self._columns.items()}
+        return fingerprint((key, array_digest(value)) for key, value in arrays.items())
 
 
 def group_names(column: np.ndarray) -> np.ndarray:
@@ -138,6 +139,14 @@ def group_names(column: np.ndarray) -> np.ndarray:
         for one in column.tolist()
     ]
     return np.array(names, dtype=str)
+
+
+def array_digest(array: np.ndarray) -> str:
+    """sha256 over an array's type, shape and content."""
+    header = f"{array.dtype.str} {array.shape} ".encode()
+    return digest(
+        header + (canonical(array.tolist()) if array.dtype.hasobject else array.tobytes())
+    )
 
 
 def checked_labels(y: np.ndarray, n: int, name: str) -> np.ndarray:

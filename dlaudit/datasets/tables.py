@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
 Value = bool | int | float | str
 
+PARQUET = {".parquet", ".pq"}
+FEW = 20
+"""A target, or a group that is not cut into bins, has at most so many values."""
+
 TARGETS = (
     "target",
     "label",
@@ -159,6 +163,7 @@ class ColumnDescription(NamedTuple):
     distinct: int
     missing: int
     examples: tuple[str, ...]
+    middle: float | None = None
 
 
 class TableDescription(NamedTuple):
@@ -169,34 +174,80 @@ class TableDescription(NamedTuple):
     targets: tuple[str, ...]
     groups: tuple[str, ...]
 
+    @property
+    def args(self) -> dict[str, Any]:
+        """A first guess at the loader's arguments: target, groups, and bins at the median."""
+        known = {column.name: column for column in self.columns}
+        wide = [name for name in self.groups if known[name].distinct > FEW]
+        guessed: dict[str, Any] = {
+            "target": self.targets[0],
+            "groups": [
+                name for name in self.groups if name not in wide and name != self.targets[0]
+            ],
+            "bins": {name: [middle] for name in wide if (middle := known[name].middle) is not None},
+        }
+        return {key: value for key, value in guessed.items() if value}
+
+    @property
+    def notes(self) -> list[str]:
+        """What was guessed, and what else could be meant; one sentence each."""
+        others = ", ".join(self.targets[1:5])
+        notes = [f"target is a guess{f'; it could also be: {others}' if others else ''}."]
+        if self.groups:
+            notes.append(
+                "groups are guessed from the names of columns; bins are cut at the median."
+            )
+        else:
+            notes.append(
+                "No column is called like a protected attribute; name groups = […] if there is one."
+            )
+        notes += [
+            f'{column.name} holds numbers and text; types = {{ {column.name} = "category" }} says which.'
+            for column in self.columns
+            if column.type == "mixed"
+        ]
+        return notes
+
 
 def describe_table(path: Path) -> TableDescription:
-    """What ``dlaudit init`` needs to know of a CSV or Parquet file. Raises LoadError."""
+    """What ``dlaudit init`` needs to know of a CSV or Parquet file.
+
+    Raises LoadError, also where no column could be a target.
+    """
     from dlaudit.datasets.table_reading import read_csv, read_parquet
 
     file = named_file(Path(), str(path), expected="a table")
-    columns = read_parquet(file) if file.suffix.lower() in {".parquet", ".pq"} else read_csv(file)
+    columns = read_parquet(file) if file.suffix.lower() in PARQUET else read_csv(file)
     described = tuple(_described(name, column) for name, column in columns.items())
     n = len(next(iter(columns.values())).texts)
     # A target has few values and no gaps; by convention it stands last.
-    few = [one.name for one in described if 2 <= one.distinct <= 20 and not one.missing]
-    targets = [name for name in few if name.lower() in TARGETS]
-    binary = [one.name for one in reversed(described) if one.name in few and one.distinct == 2]
+    few = [one.name for one in described if 2 <= one.distinct <= FEW and not one.missing]
+    if not few:
+        raise refusal(
+            file, expected=f"a column that could be a target (2 to {FEW} values, no gaps)", got="none",
+            hint="Write the plan by hand, with target = … and positive = ….",
+        )  # fmt: skip
+    named = [name for name in few if name.lower() in TARGETS]
     groups = [one.name for one in described if one.name.lower() in GROUPS]
+    binary = [
+        one.name for one in reversed(described)
+        if one.name in few and one.distinct == 2 and one.name not in groups
+    ]  # fmt: skip
     return TableDescription(
         rows=n,
         columns=described,
-        targets=tuple(
-            dict.fromkeys([*targets, *(b for b in binary if b not in groups), *reversed(few)])
-        ),
+        targets=tuple(dict.fromkeys([*named, *binary, *reversed(few)])),
         groups=tuple(groups),
     )
 
 
 def _described(name: str, column: Column) -> ColumnDescription:
+    import numpy as np
+
     present = [text for text in column.texts if text is not None]
     distinct = list(dict.fromkeys(present))
     kind = "mixed" if column.mixed else "number" if column.numeric else "category"
+    middle = float(np.nanmedian(column.values)) if kind == "number" else None
     return ColumnDescription(
-        name, kind, len(distinct), len(column.texts) - len(present), tuple(distinct[:5])
+        name, kind, len(distinct), len(column.texts) - len(present), tuple(distinct[:5]), middle
     )

@@ -18,7 +18,7 @@ Shape = tuple[int | None, ...]
 
 
 class Exported(nn.Module):
-    """A program's module; a fixed number of samples is met by splitting and padding."""
+    """A program's module; a fixed number of samples is met by splitting and filling up."""
 
     def __init__(self, program: nn.Module, shape: Shape) -> None:
         """shape: of the program's input, None where any size goes."""
@@ -46,11 +46,8 @@ class Exported(nn.Module):
             return logits_of(self.program(x))
         pieces = []
         for part in torch.split(x, fixed):
-            missing = fixed - len(part)
-            whole = (
-                torch.cat([part, part[-1:].expand(missing, *part.shape[1:])]) if missing else part
-            )
-            pieces.append(logits_of(self.program(whole))[: len(part)])
+            empty = x.new_zeros(fixed - len(part), *x.shape[1:])
+            pieces.append(logits_of(self.program(torch.cat([part, empty])))[: len(part)])
         return torch.cat(pieces)
 
 

@@ -51,7 +51,7 @@ def load(
 ) -> Model:
     """An ONNX model, run by onnxruntime: decisions and logits, no gradients.
 
-    A model for a fixed number of samples is given so many at a time, the last ones padded. Axes of
+    A model for a fixed number of samples is given so many at a time, filled up with zeros. Axes of
     length 1 are added or dropped to fit its input; reshape: read each sample row by row into the
     shape that it declares. output: which of its outputs to use (default: ``logits``, else the first
     of numbers). bounds: ``[low, high]`` of valid inputs. Raises LoadError, or UntrustedModel for
@@ -130,8 +130,8 @@ def _references(file: Path) -> References:
 def _beside(file: Path, location: str) -> Path:
     """A file of external data, which must lie in the model's folder or below it."""
     folder = file.parent.resolve()
-    path = folder / location
-    if not location or not path.resolve().is_relative_to(folder):
+    leaves = not location or "\0" in location
+    if leaves or not (folder / location).resolve().is_relative_to(folder):
         message = (
             f"{file}: external data: expected files in the model's folder, got {location!r}, which "
             "leaves it. It was not loaded."
@@ -170,12 +170,10 @@ class Runner:
         if not isinstance(fixed, int):
             return self._run(x)
         rows = []
-        for start in range(0, len(x), fixed):
+        for start in range(0, max(len(x), 1), fixed):
             part = x[start : start + fixed]
-            missing = fixed - len(part)
-            whole = (
-                np.concatenate([part, np.repeat(part[-1:], missing, axis=0)]) if missing else part
-            )
+            whole = np.zeros((fixed, *x.shape[1:]), dtype=x.dtype)
+            whole[: len(part)] = part
             rows.append(self._run(whole)[: len(part)])
         return np.concatenate(rows)
 

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 BATCH = 4096
+HARMLESS = {"numpy.dtype"}
+"""Types that skops asks about although they hold no code: imputers keep the type of their column."""
 
 
 def load(
@@ -68,7 +70,7 @@ def _opened(file: Path, trusted: Sequence[str]) -> Any:
     import skops.io
 
     try:
-        found = set(skops.io.get_untrusted_types(file=file))
+        asked = set(skops.io.get_untrusted_types(file=file))
     except Exception as error:
         raise refusal(
             file,
@@ -76,7 +78,7 @@ def _opened(file: Path, trusted: Sequence[str]) -> Any:
             got=said(error),
             hint="Was the file copied to its end?",
         ) from error
-    if unknown := sorted(found - set(trusted)):
+    if unknown := sorted(asked - HARMLESS - set(trusted)):
         message = (
             f"{file}: expected types that skops knows to be harmless, got {', '.join(unknown)}. It was "
             f"not loaded. If you vouch for them, add trusted = {_listed(unknown)}."
@@ -86,7 +88,7 @@ def _opened(file: Path, trusted: Sequence[str]) -> Any:
         with warnings.catch_warnings():
             # Written by another version of scikit-learn: the version stands in the facts instead.
             warnings.simplefilter("ignore")
-            return skops.io.load(file, trusted=sorted(found & set(trusted)))
+            return skops.io.load(file, trusted=sorted(asked))
     except Exception as error:
         raise refusal(
             file, expected="an archive that this skops and scikit-learn can open", got=said(error)

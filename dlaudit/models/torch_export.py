@@ -31,8 +31,8 @@ def load(
 ) -> Model:
     """A torch.export archive (.pt2) of a network with one input.
 
-    A program that was exported for a fixed number of samples is given so many at a time, the last
-    ones padded. bounds: ``[low, high]`` of valid inputs. allow: sha256 of an archive that may hold
+    A program that was exported for a fixed number of samples is given so many at a time, filled up
+    with zeros. bounds: ``[low, high]`` of valid inputs. allow: sha256 of an archive that may hold
     more than a graph and tensors. Raises LoadError, or UntrustedModel.
     """
     limits, names, size = (
