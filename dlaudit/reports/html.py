@@ -121,13 +121,16 @@ def executor_of(record: AuditRecord) -> Executor | None:
 
 
 def warnings_of(record: AuditRecord) -> tuple[str, ...]:
-    """What must be said before anything else: a model that was loaded by executing its file."""
+    """What must be said before anything else: a model whose file was read by executing it.
+
+    The airlock's verdict on such a file says that it was allowed, or what was trusted.
+    """
     cards = {"model": record.model, **record.models}
+    told = {role: wording.roles(card.facts.get("airlock", "")) for role, card in cards.items()}
     return tuple(
-        f"{role}: {wording.plain(card.facts[fact])}"
-        for role, card in cards.items()
-        for fact in ("airlock", "warning")
-        if card.facts.get(fact)
+        f"{role}: {text}"
+        for role, text in told.items()
+        if re.search(r"\b(allowed|trusting)\b", text)
     )
 
 
@@ -195,6 +198,7 @@ def environment() -> Environment:
     made.filters["code"] = code
     made.filters["breaks"] = breaks
     made.filters["href"] = href
+    made.filters["short"] = short
     made.filters["kind_of"] = kind_of
     made.filters["rules_of"] = lambda run, outline: outline.rules_of(run)
     made.tests["picture"] = is_picture
@@ -221,6 +225,11 @@ def breaks(text: object) -> Markup:
 
     broken = re.sub(r"([_.:/])(?=\w)", r"\1<wbr>", str(escape(text)))
     return Markup(f"<span data-quoted>{broken}</span>")  # noqa: S704  (escaped above)
+
+
+def short(name: str, run: str) -> Markup:
+    """An artifact's name under the heading of its run, which need not be said again."""
+    return quoted(name.removeprefix(f"{run}."))
 
 
 def href(path: str) -> str:

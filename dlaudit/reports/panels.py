@@ -63,13 +63,21 @@ class Note(NamedTuple):
     text: str
 
 
+class Gap(NamedTuple):
+    """Numbers that do not exist at one place, for one reason."""
+
+    names: tuple[str, ...]
+    where: str
+    reason: str
+
+
 class RunPage(NamedTuple):
     """What a measured run has to show."""
 
     common: dict[str, Scalar]
     panels: tuple[Panel, ...]
     notes: tuple[Note, ...]
-    undefined: tuple[tuple[str, str, str], ...]
+    undefined: tuple[Gap, ...]
 
 
 class Notes:
@@ -119,10 +127,17 @@ def run_page(run: CheckRun, judged: Sequence[Judged]) -> RunPage:
         _panel(title, rows, rules, notes, shared, said=common)
         for title, shared, rows in _grouped(measurements, common)
     )
-    missing = tuple(
-        (one.name, wording.where(one.slice, _varying(one, common)), one.reason) for one in undefined
-    )
-    return RunPage(common, panels, notes.listed, missing)
+    return RunPage(common, panels, notes.listed, gaps(undefined))
+
+
+def gaps(undefined: Sequence[Undefined]) -> tuple[Gap, ...]:
+    """Undefined numbers, those at one place and for one reason together."""
+    common = shared_conditions(undefined)
+    found: dict[tuple[str, str], list[str]] = {}
+    for one in undefined:
+        place = wording.where(one.slice, _varying(one, common))
+        found.setdefault((place, one.reason), []).append(one.name)
+    return tuple(Gap(tuple(names), place, reason) for (place, reason), names in found.items())
 
 
 class RulePage(NamedTuple):
@@ -175,25 +190,25 @@ def _varying(one: Measurement | Undefined, common: dict[str, Scalar]) -> dict[st
 def _grouped(
     measurements: Sequence[Measurement], common: dict[str, Scalar]
 ) -> list[tuple[str, dict[str, Scalar], list[tuple[str, Measurement]]]]:
-    """Tables as (title, shared conditions, rows): one per name with several rows; lone rates share one.
+    """Tables as (title, shared conditions, rows): one per name that has several rows.
 
-    A lone number that is no rate has a table of its own, without a title: its row says its name.
+    Lone numbers of one unit share a table, and so do lone rates; a lone number without a unit has
+    one of its own. These tables have no title: their rows say the names.
     """
     by_name: dict[str, list[Measurement]] = {}
     for one in measurements:
         by_name.setdefault(one.name, []).append(one)
     tables: list[tuple[str, dict[str, Scalar], list[tuple[str, Measurement]]]] = []
-    rates: list[tuple[str, Measurement]] = []
+    lone: dict[str, list[tuple[str, Measurement]]] = {}
     for name, found in by_name.items():
         if len(found) > 1:
-            here = shared_conditions(found)
-            tables.append((name, here, [("", one) for one in found]))
-        elif not _is_rate(found[0]):
-            tables.append(("", common, [(name, found[0])]))
-        else:
-            if not rates:
-                tables.append(("", common, rates))
-            rates.append((name, found[0]))
+            tables.append((name, shared_conditions(found), [("", one) for one in found]))
+            continue
+        scale = _scale(found[0])
+        if scale not in lone:
+            lone[scale] = []
+            tables.append(("", common, lone[scale]))
+        lone[scale].append((name, found[0]))
     return tables
 
 
@@ -201,8 +216,12 @@ def _without(values: dict[str, Scalar], others: dict[str, Scalar]) -> dict[str, 
     return {key: value for key, value in values.items() if key not in others}
 
 
-def _is_rate(one: Measurement) -> bool:
-    return one.unit is None and all(-1 <= end <= 1 for end in charts.extent(one))
+def _scale(one: Measurement) -> str:
+    """What a lone number may share an axis with."""
+    if one.unit is not None:
+        return f"unit {one.unit}"
+    rate = all(-1 <= end <= 1 for end in charts.extent(one))
+    return "rate" if rate else f"name {one.name}"
 
 
 def _panel(
@@ -293,22 +312,45 @@ def curves(part: SuitePart, outline: Outline) -> list[charts.Curve]:
 def _series(
     run: CheckRun, measurements: Sequence[Measurement]
 ) -> list[tuple[str, str, str, list[tuple[float, Measurement]]]]:
-    """(label, name, norm, points) of every curve in a run."""
-    found: dict[tuple[object, ...], list[tuple[float, Measurement]]] = {}
+    """(label, name, norm, points) of every curve in a run.
+
+    What changes together with the budget (a step size) belongs to the protocol of one curve; what
+    differs at one and the same budget (targeted or not) makes another curve.
+    """
+    alike: dict[tuple[str, str, tuple[object, ...]], list[tuple[float, Measurement]]] = {}
     for one in measurements:
         budget = one.conditions.get("epsilon")
         if budget is None or isinstance(budget, bool | str):
             continue
-        others = tuple(sorted((k, v) for k, v in one.conditions.items() if k != "epsilon"))
-        key = (one.name, tuple(sorted(one.slice.items())), others)
-        found.setdefault(key, []).append((float(budget), one))
-    kept = [points for points in found.values() if len({x for x, _ in points}) > 1]
-    common = shared_conditions([points[0][1] for points in kept])
+        norm = str(one.conditions.get("norm", ""))
+        key = (one.name, norm, tuple(sorted(one.slice.items())))
+        alike.setdefault(key, []).append((float(budget), one))
     result = []
-    for points in kept:
-        first = points[0][1]
-        varying = {k: v for k, v in _varying(first, common).items() if k not in {"epsilon", "norm"}}
-        extra = wording.where(first.slice, varying)
-        label = f"{run.id}, {extra}" if extra else run.id
-        result.append((label, first.name, str(first.conditions.get("norm", "")), points))
+    for (name, norm, _), points in alike.items():
+        telling = _telling(points)
+        curves_here: dict[tuple[object, ...], list[tuple[float, Measurement]]] = {}
+        for x, one in points:
+            values = tuple(one.conditions.get(told) for told in telling)
+            curves_here.setdefault(values, []).append((x, one))
+        for found in curves_here.values():
+            if len({x for x, _ in found}) < 2:
+                continue
+            first = found[0][1]
+            own = {told: first.conditions[told] for told in telling if told in first.conditions}
+            extra = wording.where(first.slice, own)
+            label = f"{run.id}, {extra}" if extra else run.id
+            result.append((label, name, norm, found))
     return result
+
+
+def _telling(points: Sequence[tuple[float, Measurement]]) -> list[str]:
+    """The conditions by which measurements at one and the same budget differ."""
+    by_budget: dict[float, list[Measurement]] = {}
+    for x, one in points:
+        by_budget.setdefault(x, []).append(one)
+    telling: set[str] = set()
+    for first, *others in by_budget.values():
+        for other in others:
+            keys = first.conditions.keys() | other.conditions.keys()
+            telling |= {k for k in keys if first.conditions.get(k) != other.conditions.get(k)}
+    return sorted(telling)

@@ -189,6 +189,9 @@ _UNPRINTABLE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff"
     "\ufff0-\uffff\ud800-\udfff\U000e0000-\U000e0fff]"
 )
+_ORDINALS = (
+    "first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth",
+)  # fmt: skip
 _ALLOWED = re.compile(r"\bcertified accuracy\b", re.IGNORECASE)
 
 
@@ -361,10 +364,33 @@ def plain(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, default=str)
 
 
+def cite(text: str) -> str:
+    """A citation for people: ``Article 15(5)#3-data-poisoning`` names a subparagraph and a threat."""
+    match = re.fullmatch(r"(.+)#([1-9])(?:-([\w-]+))?", text)
+    if match is None:
+        return text
+    place, number_, threat = match.groups()
+    told = f"{place}, {_ORDINALS[int(number_) - 1]} subparagraph"
+    return f"{told}: {threat.replace('-', ' ')}" if threat else told
+
+
+def applies(text: str) -> str:
+    """From when an item applies: ``annex_iii:2027-12-02;annex_i:2028-08-02`` in words."""
+    plain_ = text.replace("annex_iii:", "Annex III ").replace("annex_i:", "Annex I ")
+    return "; ".join(part.strip() for part in plain_.split(";"))
+
+
 def moment(text: str) -> str:
     """A time of the record, ``2026-11-22T10:14:03Z``, as people read it; anything else as it is."""
     match = re.fullmatch(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)Z", text)
     return f"{match[1]} {match[2]} UTC" if match else text
+
+
+def roles(value: Any) -> str:
+    """``weights: safetensors, read as data; code: …``: a word for each file of a model."""
+    if isinstance(value, Mapping):
+        return "; ".join(f"{role}: {plain(told)}" for role, told in value.items())
+    return plain(value)
 
 
 def seconds(value: float) -> str:

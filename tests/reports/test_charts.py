@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from record_corpus import LINF, rate, record_of, run_of
 
-from dlaudit.audit.record import Interval, Measured, Measurement, Rule
+from dlaudit.audit.record import Interval, Measured, Measurement, Rule, Undefined
 from dlaudit.reports import charts
 from dlaudit.reports.outline import Outline
 from dlaudit.reports.panels import Notes, curves, rule_page, run_page
@@ -108,6 +108,38 @@ def test_curves_under_other_conditions_are_other_curves():
     ]  # fmt: skip
 
 
+def test_what_changes_with_the_budget_belongs_to_one_curve():
+    """A step size that is derived from epsilon does not tear the curve apart."""
+    stepped = run_of(
+        "attacks.a",
+        Measured(
+            measurements=tuple(
+                rate(
+                    "robust_accuracy",
+                    50,
+                    100,
+                    conditions={**LINF, "epsilon": e, "step_size": 2 * e},
+                )
+                for e in (0.1, 0.2)
+            )
+        ),
+    )
+    (figure,) = figures(stepped)
+    assert [s.label for s in figure.series] == ["attacks.a"]
+
+
+def test_numbers_missing_for_one_reason_are_told_together():
+    gaps = tuple(
+        Undefined(name=name, reason="18 samples", slice={"g": group}, conditions={"minimum": 30})
+        for group in ("a", "b")
+        for name in ("precision", "recall")
+    )
+    page = run_page(run_of("a.b", Measured(undefined=gaps)), [])
+    assert [(gap.names, gap.where) for gap in page.undefined] == [
+        (("precision", "recall"), "g = a"), (("precision", "recall"), "g = b"),
+    ]  # fmt: skip
+
+
 def test_thresholds_stand_where_their_rules_apply():
     rules = (
         Rule(id="1", run="attacks.a", measurement="robust_accuracy", at_least=0.7),
@@ -145,10 +177,13 @@ def test_true_and_1_are_different_conditions():
 
 
 def test_lone_rates_share_a_table_and_other_numbers_have_their_own():
-    loss = Measurement(name="loss", value=7.0, n=3, exact="x")
-    names = Measured(measurements=(rate("a", 1, 2), loss, rate("b", 1, 2)))
+    losses = [Measurement(name=f"loss{k}", value=7.0, n=3, exact="x", unit="nats") for k in (1, 2)]
+    odd = [Measurement(name=f"odd{k}", value=7.0, n=3, exact="x") for k in (1, 2)]
+    names = Measured(measurements=(rate("a", 1, 2), *losses, rate("b", 1, 2), *odd))
     page = run_page(run_of("a.b", names), [])
-    assert [[row.name for row in panel.rows] for panel in page.panels] == [["a", "b"], ["loss"]]
+    assert [[row.name for row in panel.rows] for panel in page.panels] == [
+        ["a", "b"], ["loss1", "loss2"], ["odd1"], ["odd2"],
+    ]  # fmt: skip
 
 
 def test_a_rule_over_groups_shows_the_nearest_to_failing_first():

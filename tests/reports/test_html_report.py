@@ -27,6 +27,7 @@ from dlaudit.audit.record import (
     canonical,
     read_record,
 )
+from dlaudit.models import airlock
 from dlaudit.reports import html, wording
 from dlaudit.reports.html import render
 from dlaudit.reports.outline import Outline
@@ -215,9 +216,19 @@ def test_inline_runs_are_said_to_have_no_isolation():
 
 
 def test_a_model_that_was_loaded_by_running_its_file_is_said_first():
-    card = Card(name="net", fingerprint="0" * 64, facts={"airlock": "a pickle was executed"})
+    reading = airlock.Reading(kind="pickle", objections=("calls os.system",), allowed=True)
+    card = Card(
+        name="net", fingerprint="0" * 64, facts={"airlock": {"weights": airlock.verdict(reading)}}
+    )
     page = Page(render(record_of(model=card)))
-    assert page.text.index("a pickle was executed") < page.text.index("The gate stays closed")
+    assert page.text.index("calls os.system") < page.text.index("The gate stays closed")
+
+
+def test_a_model_that_was_read_as_data_needs_no_warning():
+    facts = {"airlock": {"weights": "safetensors, read as data"}}
+    page = Page(render(record_of(model=Card(name="net", fingerprint="0" * 64, facts=facts))))
+    assert "How the model was loaded" not in page.text
+    assert "read as weights: safetensors, read as data" in page.text
 
 
 def test_a_plan_that_is_not_the_sealed_one_is_named():

@@ -83,6 +83,15 @@ def test_durations_sizes_counts_and_times_are_said_as_people_say_them():
     assert wording.level(0.9966666) == "99.6667\N{NO-BREAK SPACE}%"
 
 
+def test_internal_notations_of_the_catalogue_are_written_out():
+    told = wording.cite("Article 15(5)#3-data-poisoning")
+    assert told == "Article 15(5), third subparagraph: data poisoning"
+    assert wording.cite("Article 15(4)#1") == "Article 15(4), first subparagraph"
+    assert wording.cite("Annex IV point 2(g)") == "Annex IV point 2(g)"
+    dates = wording.applies("annex_iii:2027-12-02;annex_i:2028-08-02")
+    assert dates == "Annex III 2027-12-02; Annex I 2028-08-02"
+
+
 @pytest.mark.parametrize("code", list(ExitCode))
 def test_every_exit_code_has_its_words_and_only_zero_opens_the_gate(code):
     assert wording.exit_words(code).startswith(f"Exit code {int(code)}: ")
