@@ -38,6 +38,9 @@ TARGETS = (
 GROUPS = ("sex", "gender", "race", "ethnicity", "age", "nationality", "religion", "disability")
 """Names that protected attributes often have."""
 
+IDS = ("id", "uid", "uuid", "index", "row_id", "sample_id")
+"""Names that the identity of a row often has."""
+
 
 def load_csv(
     *,
@@ -176,11 +179,19 @@ class TableDescription(NamedTuple):
 
     @property
     def args(self) -> dict[str, Any]:
-        """A first guess at the loader's arguments: target, groups, and bins at the median."""
+        """A first guess at the loader's arguments: target, id, groups, and bins at the median."""
         known = {column.name: column for column in self.columns}
         wide = [name for name in self.groups if known[name].distinct > FEW]
         guessed: dict[str, Any] = {
             "target": self.targets[0],
+            "id": next(
+                (
+                    column.name
+                    for column in self.columns
+                    if column.name.lower() in IDS and column.distinct == self.rows
+                ),
+                None,
+            ),
             "groups": [
                 name for name in self.groups if name not in wide and name != self.targets[0]
             ],
