@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from commandline import dlaudit_command
+
 from dlaudit.errors import PlanError
 from dlaudit.skeletons import write_skeleton
 from dlaudit.testing import conforms

@@ -1,0 +1,270 @@
+"""Writes docs/what-works-with-what.md: what each loader offers, and which checks that is enough for.
+
+    python docs/make_matrix.py
+
+Every loader is asked with a small file of its own kind, so that the page says what is offered and
+not what was meant. A new loader without an example here is an error.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dlaudit.audit.parts import Dataset, Model, Suite
+from dlaudit.audit.plan import Loader, build
+from dlaudit.audit.registry import Part, Registry
+from dlaudit.audit.subject import load
+
+PAGE = Path(__file__).parent / "what-works-with-what.md"
+OWN = "dlaudit"
+MODEL_WORDS = ("decisions", "logits", "gradients", "module")
+DATA_WORDS = ("labels", "groups", "mask", "images", "tabular", "tokens")
+
+NET = """
+import numpy as np
+from torch import nn
+
+
+def build():
+    return nn.Linear(3, 2)
+
+
+def answer(x):
+    return np.stack([x.sum(1), -x.sum(1)], axis=1).astype("float32")
+
+
+def data():
+    return {"x": np.eye(3, dtype="float32"), "y": np.array([0, 1, 1])}
+"""
+
+HEAD = """\
+# What works with what
+
+Made by `python docs/make_matrix.py`, which opens a small file with each loader and asks what it
+offers. A check whose needs are not met is skipped, visibly, and
+[the gate stays closed](decisions/0005-skipped-closes-the-gate.md); `dlaudit plan` says so beforehand.
+"""
+
+WORDS = """
+- **decisions**: a class for each sample. **logits**: a number for each class (one binary logit and
+  probabilities are recognised). **gradients**: of a loss with respect to the inputs. **module**: a
+  torch module that can be opened, layer by layer.
+- **labels**: the right class. **groups**: attributes of the samples, such as a region or an age band.
+  **mask**: where the object is. **train**: a second split, `[data.train]`, of any format.
+"""
+
+GROUPS = """\
+What the format can hold; groups and masks only where the file has them or the plan declares them.
+"""
+
+
+def main() -> None:
+    """Write the page."""
+    PAGE.write_text(page(), encoding="utf-8")
+
+
+def page() -> str:
+    """The page's text."""
+    registry = Registry()
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch deprecates writing a format that is still read
+        root = Path(folder)
+        (root / "net.py").write_text(NET)
+        models = {p.name: model_offers(p, root, registry) for p in own(registry, "models")}
+        data = {p.name: data_offers(p, root, registry) for p in own(registry, "datasets")}
+    checks = {p.name: needs_of(p) for group in ("checks", "attacks") for p in own(registry, group)}
+    parts = [
+        HEAD,
+        "## What models offer\n",
+        table(
+            ["loader", *MODEL_WORDS],
+            [[f"`{n}`", *marks(o, MODEL_WORDS)] for n, o in models.items()],
+        ),
+        "\n## What data sets offer\n",
+        GROUPS,
+        table(
+            ["loader", *DATA_WORDS], [[f"`{n}`", *marks(o, DATA_WORDS)] for n, o in data.items()]
+        ),
+        WORDS,
+        "\n## Which checks run on which models\n",
+        table(
+            ["check", *(f"`{name}`" for name in models)],
+            [
+                [
+                    f"`{name}`",
+                    *("●" if set(needs[0]) <= offers else "skipped" for offers in models.values()),
+                ]
+                for name, needs in checks.items()
+            ],
+        ),
+        "\n## What checks ask of the data\n",
+        table(
+            ["check", "needs of the model", "needs of the data"],
+            [[f"`{name}`", listed(needs[0]), listed(needs[1])] for name, needs in checks.items()],
+        ),
+        "\n## What is in which suite\n",
+        table(["suite", "runs"], [[f"`{p.name}`", suite_runs(p)] for p in own(registry, "suites")]),
+    ]
+    return "\n".join(parts)
+
+
+def own(registry: Registry, group: str) -> list[Part]:
+    """The parts that ship with dlaudit; guests of this environment are left out."""
+    return [part for part in registry.parts(group) if part.origin == OWN]
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    """A Markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + "\n"
+
+
+def marks(offers: frozenset[str], words: tuple[str, ...]) -> list[str]:
+    """A dot for each word that is offered."""
+    return ["●" if word in offers else "" for word in words]
+
+
+def listed(words: tuple[str, ...]) -> str:
+    """Words with commas."""
+    return ", ".join(words) or "nothing"
+
+
+def suite_runs(part: Part) -> str:
+    """The runs of a suite; what it is called is told by ``dlaudit list suites``."""
+    suite = part.get()
+    assert isinstance(suite, Suite)  # noqa: S101  (a suite's entry point holds a suite)
+    return ", ".join(f"`{run}`" for run in suite.runs)
+
+
+def needs_of(part: Part) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What a check needs of model and data, as it is with default parameters."""
+    member = {"foolbox": {"attack": "LinfDeepFoolAttack"}}.get(part.name, {})
+    check, problems = build(part, member)
+    if check is None:
+        message = f"{part.name}: {problems}"
+        raise ValueError(message)
+    data = check.needs.data + (("[train] factory",) if check.needs.train_fn else ())
+    return check.needs.model, data
+
+
+def model_offers(part: Part, root: Path, registry: Registry) -> frozenset[str]:
+    """What a model offers that the loader opened."""
+    args = MODELS[part.name](root)
+    model: Model = load("models", Loader(use=part.name, args=args), root, registry, Model)
+    return model.offers
+
+
+def data_offers(part: Part, root: Path, registry: Registry) -> frozenset[str]:
+    """What a data set offers that the loader opened."""
+    args = DATA[part.name](root)
+    data: Dataset = load("datasets", Loader(use=part.name, args=args), root, registry, Dataset)
+    return data.offers
+
+
+def torchscript(root: Path) -> dict[str, Any]:
+    """A scripted module."""
+    import torch
+
+    torch.jit.script(torch.nn.Linear(3, 2)).save(root / "script.pt")  # type: ignore[no-untyped-call]
+    return {"path": "script.pt"}
+
+
+def torch_export(root: Path) -> dict[str, Any]:
+    """An exported program."""
+    import torch
+
+    batch = ({0: torch.export.Dim("batch", min=1, max=64)},)
+    program = torch.export.export(
+        torch.nn.Linear(3, 2).eval(), (torch.zeros(2, 3),), dynamic_shapes=batch
+    )
+    torch.export.save(program, root / "net.pt2")
+    return {"path": "net.pt2"}
+
+
+def onnx(root: Path) -> dict[str, Any]:
+    """A graph of one node."""
+    import onnx as library
+    from onnx import TensorProto, helper, numpy_helper
+
+    weights = numpy_helper.from_array(np.ones((2, 3), dtype=np.float32), "w")
+    graph = helper.make_graph(
+        [helper.make_node("Gemm", ["x", "w"], ["logits"], transB=1)],
+        "net",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 3])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 2])],
+        [weights],
+    )
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    library.save(made, root / "net.onnx")
+    return {"path": "net.onnx"}
+
+
+def sklearn(root: Path) -> dict[str, Any]:
+    """A fitted pipeline."""
+    import skops.io
+    from sklearn.linear_model import LogisticRegression
+
+    skops.io.dump(LogisticRegression().fit(np.eye(3), [0, 1, 1]), root / "model.skops")
+    return {"path": "model.skops"}
+
+
+def npz(root: Path) -> dict[str, Any]:
+    """Arrays of images with groups and masks."""
+    images, mask = np.zeros((4, 1, 8, 8), dtype=np.float32), np.ones((4, 8, 8), dtype=bool)
+    np.savez(
+        root / "data.npz", x=images, y=[0, 1, 0, 1], group_site=["a", "b", "a", "b"], mask=mask
+    )
+    return {"path": "data.npz"}
+
+
+def csv(root: Path) -> dict[str, Any]:
+    """A table with a group."""
+    (root / "data.csv").write_text("income,region,repaid\n1,north,0\n2,south,1\n3,north,1\n")
+    return {"path": "data.csv", "target": "repaid", "positive": 1, "groups": ["region"]}
+
+
+def parquet(root: Path) -> dict[str, Any]:
+    """The same table."""
+    import pandas as pd
+
+    args = csv(root)
+    pd.read_csv(root / "data.csv").to_parquet(root / "data.parquet")
+    return {**args, "path": "data.parquet"}
+
+
+def images(root: Path) -> dict[str, Any]:
+    """A folder of pictures, one folder per class."""
+    from PIL import Image
+
+    for name in ("cat", "dog"):
+        (root / "pictures" / name).mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(root / "pictures" / name / "0.png")
+    return {"path": "pictures", "size": [8, 8]}
+
+
+MODELS: dict[str, Callable[[Path], dict[str, Any]]] = {
+    "torch": lambda _: {"file": "net.py:build"},
+    "torchscript": torchscript,
+    "torch_export": torch_export,
+    "onnx": onnx,
+    "sklearn": sklearn,
+    "callable": lambda _: {"file": "net.py:answer"},
+    "predictions": lambda _: {"column": "decision", "positive": "yes"},
+}
+DATA: dict[str, Callable[[Path], dict[str, Any]]] = {
+    "npz": npz,
+    "csv": csv,
+    "parquet": parquet,
+    "images": images,
+    "factory": lambda _: {"file": "net.py:data"},
+}
+
+
+if __name__ == "__main__":
+    main()
