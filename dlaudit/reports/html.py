@@ -99,7 +99,7 @@ def top_of(outline: Outline) -> Top:
 
 
 def samples_of(record: AuditRecord) -> str:
-    """``test: 600, train: 1,200``: how many samples each split holds, where the record says so."""
+    """``600 (test), 1,200 (train)``: how many samples each split holds, where the record says so."""
     splits = {
         name: card.facts["n"]
         for name, card in record.data.splits.items()
@@ -109,7 +109,7 @@ def samples_of(record: AuditRecord) -> str:
         splits = {answer.split: answer.n for answer in record.answers}
     if not splits and isinstance(record.data.facts.get("n"), int):
         splits = {"test": record.data.facts["n"]}
-    return ", ".join(f"{name}: {wording.count(n)}" for name, n in splits.items())
+    return ", ".join(f"{wording.count(n)} ({name})" for name, n in splits.items())
 
 
 def executor_of(record: AuditRecord) -> Executor | None:

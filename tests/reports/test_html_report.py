@@ -1,7 +1,11 @@
+import ast
 import base64
 import re
+import subprocess
+import sys
 import time
 from datetime import date
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -243,7 +247,7 @@ def test_the_first_screen_names_subject_seal_answer_and_limits():
     first = text[: text.index("Criteria, worst first", 400)]
     for words in (
         "digits classifier 1.4", "The gate stays closed", "Exit code 1: a rule failed", "net",
-        "9,098 parameters", "holdout.npz", "test: 600", "3f" * 32, "c0" * 32,
+        "9,098 parameters", "holdout.npz", "600 (test)", "3f" * 32, "c0" * 32,
         "Sealed before the first check ran: 10 rules", "dlaudit 0.1.0", "2026-11-22 10:14:03 UTC",
         "It says nothing about other data", "What keeps the gate closed", "Executor process, 2 slots",
     ):  # fmt: skip
@@ -443,13 +447,14 @@ def test_samples_are_counted_from_splits_then_answers_then_the_card():
         for name, n in (("test", 1200), ("train", 9))
     }
     data = Card(name="d", fingerprint="", splits=splits, facts={"n": 5})
-    assert html.samples_of(record_of(data=data)) == "test: 1,200, train: 9"
+    assert html.samples_of(record_of(data=data)) == "1,200 (test), 9 (train)"
     assert (
-        html.samples_of(record_of(data=Card(name="d", fingerprint="", facts={"n": 5}))) == "test: 5"
+        html.samples_of(record_of(data=Card(name="d", fingerprint="", facts={"n": 5})))
+        == "5 (test)"
     )
     assert (
         html.samples_of(msgspec.structs.replace(story(), data=Card(name="d", fingerprint="")))
-        == "test: 600"
+        == "600 (test)"
     )
     assert html.samples_of(record_of(data=Card(name="d", fingerprint=""))) == ""
 
@@ -478,3 +483,36 @@ def test_exact_zero_width_numbers_are_drawn_as_diamonds():
     exact = Measurement(name="count", value=2, n=3, exact="a count")
     text = render(record_of((run_of("a.b", Measured(measurements=(exact,))),)))
     assert 'class="exact"' in text
+
+
+def test_rendering_loads_neither_torch_nor_any_other_heavy_library(tmp_path):
+    """``gate`` and ``report`` answer in a second on a machine that could not run the model."""
+    (tmp_path / "record.json").write_bytes(canonical(story()))
+    program = (
+        "import sys, pathlib\n"
+        "from dlaudit.audit.record import read_record\n"
+        "from dlaudit.reports import html, json, junit, markdown, notebook, sarif, text\n"
+        "record = read_record(pathlib.Path(sys.argv[1]).read_bytes())\n"
+        "for module in (html, json, junit, markdown, sarif): module.render(record)\n"
+        "notebook.summary(record), text.screen(record)\n"
+        "heavy = {'torch', 'numpy', 'scipy', 'pandas', 'sklearn', 'matplotlib'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "record.json")],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert found.stdout.strip() == "[]"
+
+
+def test_renderers_know_the_record_the_judge_and_the_evidence_only():
+    """The house's table of who may know whom, read from the imports."""
+    allowed = {"audit.record", "audit.judge", "audit.evidence", "errors"}
+    for file in Path(html.__file__).parent.glob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("dlaudit."):
+                name = node.module.removeprefix("dlaudit.")
+                typed = file.name == "difference.py" and name == "audit.difference"
+                assert name in allowed or name.startswith("reports") or typed, (file.name, name)
