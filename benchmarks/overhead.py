@@ -15,10 +15,11 @@ network of the same size with seeded weights that is asked to keep its own decis
 from __future__ import annotations
 
 import argparse
-import datetime
+import datetime as dt
 import importlib.util
 import os
 import platform
+import shutil
 import statistics
 import subprocess
 import sys
@@ -37,7 +38,11 @@ from dlaudit.audit.bench import BLOCK, Bench, Subject
 from dlaudit.audit.evidence import EvidenceStore
 from dlaudit.audit.record import Cost
 
-ALLOCATOR = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "100000000000", "MALLOC_TOP_PAD_": "500000000"}
+ALLOCATOR = {
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": "100000000000",
+    "MALLOC_TOP_PAD_": "500000000",
+}
 """glibc keeps its memory: otherwise page faults, up to a quarter of the time, fall on either side by
 the luck of the allocator (measured: 0.95 and 1.03 for the same code)."""
 
@@ -131,7 +136,11 @@ def measure(setting: Setting, *, steps: int, repeats: int, folder: Path) -> dict
     def bench(repeat: int) -> Bench:
         place = folder / str(repeat)
         made = Bench(
-            Subject(model, data), run="attacks.pgd", plan_seed=1, store=EvidenceStore(place), cache=folder
+            Subject(model, data),
+            run="attacks.pgd",
+            plan_seed=1,
+            store=EvidenceStore(place),
+            cache=folder,
         )
         made.answers()  # a run of its own, with its own cost
         return made
@@ -184,26 +193,31 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         result = measure(setting, steps=steps, repeats=repeats, folder=Path(folder))
     lines = [
-        f"{setting.name}, linf epsilon = {setting.epsilon:g}, {steps} steps, {result['n']} images, "
-        f"{result['robust']} of them robust (raw loop: {result['robust_raw']}).",
-        f"passes: harness {result['forward']} F + {result['backward']} B, "
-        f"raw loop {result['raw_forward']} F + {result['raw_backward']} B.",
-        f"CPU seconds, median of {repeats} interleaved repeats on one thread: "
-        f"harness {result['harness_seconds']:.2f}, raw loop {result['raw_seconds']:.2f}.",
+        f"{setting.name}, linf epsilon = {setting.epsilon:g}, {steps} steps, {result['n']} images.",
+        f"robust: {result['robust']} in the harness, {result['robust_raw']} in the raw loop.",
+        f"passes of the harness: {result['forward']} F + {result['backward']} B.",
+        f"passes of the raw loop: {result['raw_forward']} F + {result['raw_backward']} B.",
+        f"CPU seconds, medians of {repeats} interleaved repeats, one thread: "
+        + " and ".join(f"{name} {result[f'{name}_seconds']:.2f}" for name in ("harness", "raw")),
         f"ratio (median of the paired ratios): {result['ratio']:.3f}; goal at most {GOAL}.",
     ]
     print("\n".join(lines))
     commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=HERE, capture_output=True, text=True, check=False
+        [shutil.which("git") or "git", "rev-parse", "--short", "HEAD"],
+        cwd=HERE,
+        capture_output=True,
+        text=True,
+        check=False,
     ).stdout.strip()
     command = " ".join(["python", "benchmarks/overhead.py", *sys.argv[1:]])
     stamp = (
-        f"{command}, commit {commit or 'unknown'}, {datetime.datetime.now(datetime.UTC).date()}, "
+        f"{command}, commit {commit or 'unknown'}, {dt.datetime.now(dt.UTC).date()}, "
         f"{platform.machine()}, Python {platform.python_version()}, torch {torch.__version__}"
     )
     print(stamp)
     if options.record:
-        section = ["", "## Overhead of the harness", "", *(f"- {line}" for line in lines), "", f"`{stamp}`", ""]
+        points = [f"- {line}" for line in lines]
+        section = ["", "## Overhead of the harness", "", *points, "", f"`{stamp}`", ""]
         with (HERE / "RESULTS.md").open("a", encoding="utf-8") as file:
             file.write("\n".join(section))
 

@@ -1,0 +1,1 @@
+"""Adversarial inputs: threat models, attacks and the harness that re-judges every example."""

@@ -37,7 +37,9 @@ class Ball:
         x = self.x
         low, high = torch.full_like(x, -torch.inf), torch.full_like(x, torch.inf)
         if bounds is not None:
-            bottom, top = (valid_end(end, x, up=up) for end, up in zip(bounds, (True, False), strict=True))
+            bottom, top = (
+                valid_end(end, x, up=up) for end, up in zip(bounds, (True, False), strict=True)
+            )
             low, high = torch.minimum(bottom, x), torch.maximum(top, x)
         # In l0 a value may move as far as the range allows; in the other norms no further than epsilon.
         if self.norm != "l0":
@@ -136,7 +138,8 @@ def norm_of(delta: Tensor, norm: Norm) -> Tensor:
     if delta.shape[1] == 0:
         return delta.new_zeros(len(delta))
     order = {"linf": torch.inf, "l2": 2.0, "l1": 1.0, "l0": 0.0}[norm]
-    return torch.linalg.vector_norm(delta, ord=order, dim=1)
+    sizes: Tensor = torch.linalg.vector_norm(delta, ord=order, dim=1)
+    return sizes
 
 
 def unit(direction: Tensor) -> Tensor:
@@ -147,7 +150,7 @@ def unit(direction: Tensor) -> Tensor:
     flat = direction.flatten(1)
     tiny = torch.finfo(flat.dtype).tiny
     flat = flat / flat.abs().amax(dim=1, keepdim=True).clamp_min(tiny)
-    length = torch.linalg.vector_norm(flat, dim=1, keepdim=True).clamp_min(tiny)
+    length: Tensor = torch.linalg.vector_norm(flat, dim=1, keepdim=True).clamp_min(tiny)
     return (flat / length).view_as(direction)
 
 

@@ -76,7 +76,9 @@ class Attack(Check, frozen=True, kw_only=True):
             message = f"samples: expected a number >= 1, got {self.samples}"
             raise ValueError(message)
 
-    def perturb(self, model: Model, batch: Batch, threat: Threat, generator: torch.Generator) -> Tensor:
+    def perturb(
+        self, model: Model, batch: Batch, threat: Threat, generator: torch.Generator
+    ) -> Tensor:
         """Return perturbed inputs, like ``batch.x``. The caller clips, checks and predicts again.
 
         batch.x: (B, *input) tensor on the model's device; batch.y: (B,) int64 tensor; generator: on
@@ -84,7 +86,9 @@ class Attack(Check, frozen=True, kw_only=True):
         """
         raise NotImplementedError
 
-    def search(self, model: Model, batch: Batch, threat: Threat, generator: torch.Generator) -> Found:
+    def search(
+        self, model: Model, batch: Batch, threat: Threat, generator: torch.Generator
+    ) -> Found:
         """``perturb``, with the passes that it spent shared evenly among the samples."""
         import torch
 

@@ -27,7 +27,9 @@ class FGSM(Attack, frozen=True, kw_only=True):
 
     loss: LossName = "cross_entropy"
 
-    def perturb(self, model: Model, batch: Batch, threat: Threat, generator: torch.Generator) -> Tensor:
+    def perturb(
+        self, model: Model, batch: Batch, threat: Threat, generator: torch.Generator
+    ) -> Tensor:
         """See ``Attack.perturb``; nothing is drawn."""
         from dlaudit.attacks.ball import Ball
         from dlaudit.attacks.losses import LOSSES

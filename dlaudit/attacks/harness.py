@@ -48,7 +48,8 @@ class Outcomes:
 
     def fooled_at(self, epsilon: float) -> np.ndarray:
         """(n,) bool: a success at a smaller budget is one at every larger."""
-        return (self.epsilon_fooled != NEVER) & (self.epsilon_fooled <= epsilon)
+        fooled: np.ndarray = (self.epsilon_fooled != NEVER) & (self.epsilon_fooled <= epsilon)
+        return fooled
 
 
 class Judged(NamedTuple):
@@ -102,7 +103,11 @@ def attack_block(
         part, at = rows(batch, open_), block.start + open_
         threat = Threat(norm=attack.norm, epsilon=epsilon, bounds=model.bounds)
         if found is None or not attack.minimal:
-            aim = structs.replace(threat, epsilon=attack.epsilon.values[-1]) if attack.minimal else threat
+            aim = (
+                structs.replace(threat, epsilon=attack.epsilon.values[-1])
+                if attack.minimal
+                else threat
+            )
             # A copy: what the search does to its inputs must not move the point it is judged from.
             copy = part._replace(x=part.x.clone(), y=part.y.clone())
             found = attack.search(model, copy, aim, block.generator(f"epsilon={aim.epsilon!r}"))
@@ -162,8 +167,13 @@ def judge(proposed: Tensor, batch: Batch, threat: Threat, bench: Bench) -> Judge
     """
     clean = batch.x
     if not isinstance(proposed, Tensor) or proposed.shape != clean.shape or proposed.is_complex():
-        got = f"{proposed.dtype} {tuple(proposed.shape)}" if isinstance(proposed, Tensor) else type(proposed).__name__
-        message = f"{bench.run}: expected one example per sample, a real tensor of shape {tuple(clean.shape)}, got {got}"
+        got = type(proposed).__name__
+        if isinstance(proposed, Tensor):
+            got = f"{proposed.dtype} of shape {tuple(proposed.shape)}"
+        message = (
+            f"{bench.run}: expected one example per sample, a tensor of real numbers of shape "
+            f"{tuple(clean.shape)}, got {got}"
+        )
         raise WrongExamples(message)
     candidate = proposed.detach().to(clean)
     usable = torch.isfinite(candidate).flatten(1).all(dim=1)
@@ -183,12 +193,18 @@ def judge(proposed: Tensor, batch: Batch, threat: Threat, bench: Bench) -> Judge
     )
 
 
-def measurements(attack: Attack, bench: Bench, outcomes: Outcomes) -> Iterator[Measurement | Undefined]:
+def measurements(
+    attack: Attack, bench: Bench, outcomes: Outcomes
+) -> Iterator[Measurement | Undefined]:
     """The numbers of the contract: clean accuracy, and per budget what survived and what moved."""
     correct, n = outcomes.correct, len(outcomes.correct)
     attacked = int(correct.sum())
     yield Measurement(
-        name="clean_accuracy", value=attacked / n, n=n, interval=wilson(attacked, n), direction="higher"
+        name="clean_accuracy",
+        value=attacked / n,
+        n=n,
+        interval=wilson(attacked, n),
+        direction="higher",
     )
     caveats = doubts(bench.run, outcomes)
     for k, epsilon in enumerate(attack.epsilon):
@@ -246,6 +262,7 @@ def columns(answers: Answers, outcomes: Outcomes) -> dict[str, np.ndarray]:
         "predicted": answers.predicted,
         "attacked": outcomes.correct,
         "fooled": outcomes.epsilon_fooled != NEVER,
+        "robust": outcomes.correct & (outcomes.epsilon_fooled == NEVER),
         "epsilon_fooled": outcomes.epsilon_fooled,
         "distance": outcomes.distance,
         "adversarial": outcomes.adversarial,
@@ -263,4 +280,5 @@ def margins(logits: np.ndarray, y: np.ndarray) -> np.ndarray:
     row = np.arange(len(y))
     others = logits.copy()
     others[row, y] = -np.inf
-    return logits[row, y] - others.max(axis=1)
+    gaps: np.ndarray = logits[row, y] - others.max(axis=1)
+    return gaps

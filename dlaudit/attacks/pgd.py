@@ -64,11 +64,15 @@ class PGD(Attack, frozen=True, kw_only=True):
             return [first] * self.steps
         return [first * (1 - i / self.steps) for i in range(self.steps)]
 
-    def perturb(self, model: Model, batch: Batch, threat: Threat, generator: torch.Generator) -> Tensor:
+    def perturb(
+        self, model: Model, batch: Batch, threat: Threat, generator: torch.Generator
+    ) -> Tensor:
         """See ``Attack.perturb``."""
         return self.search(model, batch, threat, generator).x
 
-    def search(self, model: Model, batch: Batch, threat: Threat, generator: torch.Generator) -> Found:
+    def search(
+        self, model: Model, batch: Batch, threat: Threat, generator: torch.Generator
+    ) -> Found:
         """See ``Attack.search``; passes are counted sample by sample."""
         from dlaudit.attacks.ascent import ascend
         from dlaudit.attacks.ball import Ball

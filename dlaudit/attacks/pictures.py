@@ -49,13 +49,16 @@ class Pictures:
     def offer(self, failures: Iterator[Failure]) -> None:
         """Keep the best of these and of those kept before."""
         if self._limit:
-            ranked = sorted([*self._kept, *failures], key=lambda one: (one.epsilon, one.doubt, one.id))
+            ranked = sorted(
+                [*self._kept, *failures], key=lambda one: (one.epsilon, one.doubt, one.id)
+            )
             self._kept = ranked[: self._limit]
 
     def artifacts(self) -> Iterator[Artifact]:
         """One PNG per failure, with a caption and a text for those who cannot see it."""
         for failure in self._kept:
-            if (picture := side_by_side(failure.clean, failure.adversarial, self._bench.model.bounds)) is None:
+            picture = side_by_side(failure.clean, failure.adversarial, self._bench.model.bounds)
+            if picture is None:
                 return
             content, factor = picture
             before = said(self._bench.classes, failure.label, failure.clean_confidence)
@@ -103,7 +106,11 @@ def side_by_side(
     factor = span / (2 * float(np.abs(difference).max()) or span)
     panels = [
         pixels(values)
-        for values in ((clean - low) / span, (adversarial - low) / span, 0.5 + difference * factor / span)
+        for values in (
+            (clean - low) / span,
+            (adversarial - low) / span,
+            0.5 + difference * factor / span,
+        )
     ]
     shown = [panel for panel in panels if panel is not None]
     if len(shown) < len(panels):
@@ -129,4 +136,5 @@ def pixels(values: np.ndarray) -> np.ndarray | None:
         values = np.repeat(values[:, :, None], 3, axis=2)
     if values.ndim != 3:
         return None
-    return np.round(np.clip(values, 0, 1) * 255).astype(np.uint8)
+    shown: np.ndarray = np.round(np.clip(values, 0, 1) * 255).astype(np.uint8)
+    return shown
