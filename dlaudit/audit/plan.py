@@ -409,12 +409,10 @@ class _Reader:
             self.problems.append(f"{place}.use: {problem}")
             return RunSpec(id=run, check=run), ()
         try:
-            part = self.registry.check(check)
+            built, problems = build(self.registry.check(check), params)
         except UnknownName as error:
             self.problems.append(f"{place}{'.use' if check != run else ''}: {told(error)}")
             return RunSpec(id=run, check=check), ()
-        try:
-            built, problems = build(part, params)
         except ImportFailed as error:
             return RunSpec(id=run, check=check, params=params, broken=failed(error)), ()
         self.problems += [f"{place}{problem}" for problem in problems]

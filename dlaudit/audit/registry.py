@@ -61,9 +61,11 @@ class Part(NamedTuple):
         return (inspect.getdoc(loaded) or "").partition("\n")[0]
 
     def get(self) -> Any:
-        """Import it. Raises ImportFailed, with the cause."""
+        """Import it. Raises ImportFailed, with the cause; UnknownName if a family lacks the member."""
         try:
             return self.load()
+        except UnknownName:
+            raise
         except (Exception, SystemExit) as error:  # a script that calls sys.exit as it is imported
             message = (
                 f"{self.name} ({self.origin}) cannot be imported: {type(error).__name__}: {error}"
