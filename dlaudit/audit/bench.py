@@ -96,8 +96,12 @@ class Bench:
         cache: Path,
         block: int = BLOCK,
         keep_samples: int = 0,
+        context: Mapping[str, Any] | None = None,
     ) -> None:
-        """run: the run's id; cache: a folder shared by the workers, for clean answers."""
+        """run: the run's id; cache: a folder shared by the workers, for clean answers.
+
+        context: what the plan declares of the system's use, which no measurement can show.
+        """
         self.model = subject.model
         self.models = subject.models
         self.data = subject.data
@@ -106,6 +110,7 @@ class Bench:
         self.seed = derive_seed(plan_seed, run)
         self.block = block
         self.keep_samples = keep_samples
+        self.context: Mapping[str, Any] = context or {}
         self.cache = cache
         self.answered: dict[str, AnswersRun] = {}
         self._plan_seed = plan_seed

@@ -97,7 +97,7 @@ def job_of(plan: Plan, spec: RunSpec, folder: RunFolder) -> Job:
     """One run of the plan as a job."""
     return Job(
         run=spec, plan_seed=plan.seed, block=plan.block, keep_samples=plan.keep_samples,
-        folder=str(folder.path.resolve()),
+        folder=str(folder.path.resolve()), context=plan.context,
     )  # fmt: skip
 
 

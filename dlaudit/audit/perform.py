@@ -53,6 +53,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     block: int
     keep_samples: int
     folder: str
+    context: dict[str, Any] = {}
 
     @property
     def seed(self) -> int:
@@ -120,6 +121,7 @@ class Workplace:
         bench = Bench(
             subject, run=job.run.id, plan_seed=job.plan_seed, store=EvidenceStore(folder),
             cache=folder / WORK, block=job.block, keep_samples=job.keep_samples,
+            context=job.context,
         )  # fmt: skip
         before = [model.passes.cost for model in models_of(subject)]
         outcome: Outcome
