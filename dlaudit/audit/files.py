@@ -58,7 +58,7 @@ def named_folder(root: Path, written: str, *, expected: str = "a folder") -> Pat
     if not path.is_dir():
         raise refusal(path, expected=expected, got="a file")
     try:
-        next(os.scandir(path), None)
+        os.listdir(path)  # noqa: PTH208  (Path.iterdir asks only when it is walked)
     except OSError as error:
         raise refusal(path, expected=expected, got=unreadable(error)) from error
     return path
@@ -83,7 +83,7 @@ def named_path(root: Path, written: str, *, expected: str) -> Path:
 def _neighbour(path: Path) -> str:
     """The nearest name in the folder, if the folder can be listed and is not too full to help."""
     try:
-        names = [entry.name for entry in os.scandir(path.parent)]
+        names = [entry.name for entry in path.parent.iterdir()]
     except OSError:
         return ""
     hint = nearest(path.name, names)

@@ -61,7 +61,7 @@ class ArrayDataset(Dataset):
                 raise LoadError(message)
         unique, counts = np.unique(self._id, return_counts=True)
         if len(unique) < n:
-            twice = unique[counts > 1][0]
+            twice = str(unique[counts > 1][0])
             message = (
                 f"{name}: field 'id': expected one row per id, got {counts.max()} rows of {twice!r}"
             )

@@ -204,7 +204,7 @@ def _from_series(series: Any, *, as_text: bool) -> Column:
         for cell in series.tolist()
     ]
     texts = [None if cell is None else _written(cell) for cell in cells]
-    whole = None not in cells
+    whole = all(cell is not None for cell in cells)
     if not as_text:
         if pd.api.types.is_bool_dtype(kind) and whole:
             return Column(texts, np.array(cells, dtype=bool))

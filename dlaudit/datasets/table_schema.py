@@ -213,13 +213,14 @@ class _Table:
             [plain(value) for value in column.values.tolist()] if column.numeric else column.texts
         )
         names = tuple(plain(value) for value in distinct)
+        counted = column.values.dtype.kind in "if"
         if self.schema.classes:
             names = self.schema.classes
-        elif column.numeric and distinct[0] == 0 and distinct[-1] < CLASSES:
+        elif counted and distinct[0] == 0 and distinct[-1] < CLASSES:
             names = tuple(str(index) for index in range(int(distinct[-1]) + 1))
         index = {name: position for position, name in enumerate(names)}
         unknown = sorted({text for text in texts if text is not None and text not in index})
-        if unknown and column.numeric and {int(text) for text in unknown} <= set(range(len(names))):
+        if unknown and counted and {int(text) for text in unknown} <= set(range(len(names))):
             return np.array(column.values, dtype=np.int64), names  # names given to indices
         if unknown:
             self.refuse(
