@@ -7,9 +7,10 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
+from commandline import Ended
 
 ROOT = Path(__file__).parents[1]
 TRUTHS = "DLAUDIT_TRUTHS"
@@ -57,42 +58,15 @@ def _one_thread() -> None:
         torch.set_num_threads(1)
 
 
-class Answer(NamedTuple):
-    """What a command left behind."""
-
-    code: int
-    out: str
-    err: str
-
-
-@pytest.fixture
-def dlaudit_here(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> Callable[..., Answer]:
-    """``dlaudit …`` in this process: fast, for everything that needs no process of its own."""
-
-    def call(*arguments: object) -> Answer:
-        from dlaudit.cli import main
-
-        monkeypatch.setattr(sys, "argv", ["dlaudit", *map(str, arguments)])
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as leaving:
-            main()
-        said = capfd.readouterr()
-        return Answer(leaving.value.code, said.out, said.err)
-
-    return call
-
-
 @pytest.fixture(scope="session")
-def dlaudit_process() -> Callable[..., Answer]:
+def dlaudit_process() -> Callable[..., Ended]:
     """``dlaudit …`` as a process, which may be ended by anything."""
 
-    def call(*arguments: object, env: dict[str, str] | None = None, **options: Any) -> Answer:
+    def call(*arguments: object, env: dict[str, str] | None = None, **options: Any) -> Ended:
         done = subprocess.run(
             [sys.executable, "-m", "dlaudit.cli", *map(str, arguments)], capture_output=True,
             text=True, check=False, env={**os.environ, **(env or {})}, **options,
         )  # fmt: skip
-        return Answer(done.returncode, done.stdout, done.stderr)
+        return Ended(done.returncode, done.stdout, done.stderr)
 
     return call

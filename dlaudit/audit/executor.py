@@ -322,7 +322,7 @@ class Worker:
         if self._inbox.waiting():
             try:
                 reply = cast("Reply | None", self._inbox.take())
-            except (EOFError, msgspec.DecodeError):
+            except (EOFError, msgspec.DecodeError, UnicodeDecodeError):
                 return self._died()
             if isinstance(reply, Opened):
                 self._opened, self._since = True, time.monotonic()

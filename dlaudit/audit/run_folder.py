@@ -26,6 +26,8 @@ REPORTS = {
     "sarif": "results.sarif",
     "md": "summary.md",
 }
+UNREADABLE = (msgspec.DecodeError, ValueError)
+"""What msgspec raises for no JSON and for another shape, and for bytes that are no UTF-8."""
 UNSIGNED = {MANIFEST, JOURNAL}
 """Files that the manifest does not list; signatures (``*.sig``) are the third kind."""
 
@@ -139,7 +141,7 @@ class Journal:
         try:
             self.seal = msgspec.json.decode(lines[0], type=Seal)
             finished = [msgspec.json.decode(line, type=Done) for line in lines[1:]]
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             message = f"{self.path}: cannot be read as a journal: {error}"
             raise RunFolderError(message) from error
         if self.seal.plan_sha256 != seal.plan_sha256:
@@ -210,7 +212,7 @@ def stored(run: Path) -> AuditRecord:
     folder = folder_of(run)
     try:
         return read_record((folder / RECORD).read_bytes())
-    except (msgspec.DecodeError, ValueError) as error:
+    except UNREADABLE as error:
         message = f"{folder / RECORD}: cannot be read as a record: {error}"
         raise RunFolderError(message) from error
 
@@ -225,7 +227,7 @@ def alterations(run: Path) -> list[str]:
         return [f"{MANIFEST}: is missing"]
     try:
         promised = msgspec.json.decode((folder / MANIFEST).read_bytes(), type=dict[str, str])
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         return [f"{MANIFEST}: cannot be read: {error}"]
     found = digests(folder)
     problems = [f"{name}: is missing" for name in promised if name not in found]
