@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 from dlaudit.audit.parts import Yielded
 from dlaudit.audit.record import Caveat, Measurement, Scalar, Undefined
 from dlaudit.audit.statistics import LEVEL
-from dlaudit.errors import UnknownName
 from dlaudit.fairness.groups import ByGroup, Counted, Crowd
 from dlaudit.fairness.rates import RATES, Proportion
 
@@ -67,11 +66,11 @@ class Disparity(ByGroup, frozen=True, kw_only=True):
 
     def measure(self, bench: Bench) -> Iterator[Yielded]:
         """Compare the groups of every attribute and intersection asked for."""
+        from dlaudit.fairness import tally
+
         answers = bench.answers(self.split)
         if isinstance(self.reference, dict):
-            for attribute in self.reference:
-                if attribute not in answers.groups:
-                    raise UnknownName(attribute, "group attribute", answers.groups)
+            tally.known_attributes(self.reference, answers.groups)
         for counted in self.counted(bench, answers):
             if isinstance(counted, Crowd):
                 for name in self.measures:
@@ -84,26 +83,13 @@ class Disparity(ByGroup, frozen=True, kw_only=True):
         yield self.evidence(bench, answers)
 
     def _reference(self, counted: Counted) -> int | None:
-        """The group to compare with, chosen by name and size alone; None for the best.
+        """The group to compare with, chosen by name and size alone; None for the best."""
+        from dlaudit.fairness import tally
 
-        Raises UnknownName for a name that is no group of the attribute.
-        """
         if self.reference == BEST:
             return None
-        partition = counted.partition
         named = self.reference if isinstance(self.reference, dict) else {}
-        possible = list(range(len(partition.slices)))
-        for attribute in partition.slices[0]:
-            known = {where[attribute] for where in partition.slices}
-            if attribute in named:
-                if named[attribute] not in known:
-                    raise UnknownName(named[attribute], f"group of {attribute}", known)
-                possible = [
-                    group for group in possible
-                    if partition.slices[group][attribute] == named[attribute]
-                ]  # fmt: skip
-        declared = [group for group in possible if partition.is_known(group)] or possible
-        return max(declared, key=lambda group: counted.tallies[group].n)
+        return tally.reference(counted.partition, [one.n for one in counted.tallies], named)
 
     def _rows(self, counted: Counted, classes: tuple[str, ...]) -> Iterator[Row]:
         """Every rate over the groups of one partition."""

@@ -115,13 +115,17 @@ class ByGroup(Check, frozen=True, kw_only=True):
             tallies = tally.tallies(table, len(part.slices), positive=positive)
             yield Counted(part, table, tallies)
 
+    def no_positive(self, classes: tuple[str, ...]) -> str:
+        """Why there is no rate of a positive class."""
+        return (
+            f"{len(classes)} classes and none of them named as the positive one: "
+            "set the parameter positive"
+        )
+
     def why_undefined(self, rate: Rate, found: Proportion, classes: tuple[str, ...]) -> str | None:
         """Why a group's rate is not a number here, None where it is one."""
         if rate.needs_positive and self.positive_class(classes) is None:
-            return (
-                f"{len(classes)} classes and none of them named as the positive one: "
-                "set the parameter positive"
-            )
+            return self.no_positive(classes)
         if found.n < self.minimum:
             return f"{found.n} {rate.denominator}, fewer than the minimum of {self.minimum}"
         return None

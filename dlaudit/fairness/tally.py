@@ -148,3 +148,30 @@ def tallies(table: Cells, groups: int, *, positive: int | None) -> list[Tally]:
         total(is_positive & ~selected), total(is_positive & selected),
     )  # fmt: skip
     return [Tally(*counts) for counts in zip(*columns, strict=True)]
+
+
+def reference(partition: Partition, sizes: Sequence[int], named: Mapping[str, str]) -> int:
+    """The group to compare with, chosen by name and size alone, never by a decision.
+
+    sizes: samples per group; named: the group asked for, per attribute. Otherwise the largest group
+    that is known. Raises UnknownName for a name that is no group of the attribute.
+    """
+    possible = list(range(len(partition.slices)))
+    for attribute in partition.slices[0]:
+        known = {where[attribute] for where in partition.slices}
+        if attribute in named:
+            if named[attribute] not in known:
+                raise UnknownName(named[attribute], f"group of {attribute}", known)
+            possible = [
+                group for group in possible
+                if partition.slices[group][attribute] == named[attribute]
+            ]  # fmt: skip
+    declared = [group for group in possible if partition.is_known(group)] or possible
+    return max(declared, key=lambda group: sizes[group])
+
+
+def known_attributes(named: Mapping[str, str], groups: Mapping[str, np.ndarray]) -> None:
+    """Raise UnknownName if a reference is named for an attribute that the data do not declare."""
+    for attribute in named:
+        if attribute not in groups:
+            raise UnknownName(attribute, "group attribute", groups)
