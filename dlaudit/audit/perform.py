@@ -269,6 +269,7 @@ def readable(measured: Measured) -> Measured:
     One field of a wrong type would make the whole record unreadable.
     """
     try:
+        msgspec.msgpack.encode(measured)  # the way back from a worker
         return msgspec.json.decode(canonical(measured), type=Measured)
     except (msgspec.MsgspecError, TypeError, UnicodeError, OverflowError) as error:
         message = f"what the check yielded cannot be stored in a record: {error}"
