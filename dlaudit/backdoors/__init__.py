@@ -1,0 +1,1 @@
+"""Backdoors: triggers searched for in a trained model."""

@@ -1,0 +1,155 @@
+"""Which classes have a suspiciously cheap trigger: searches, seeds, halves and the criterion.
+
+Knows how a search's result becomes a suspicion; never how a trigger is searched, nor what a report
+says about it. Refuses to suspect a class on samples that the search has seen.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from dlaudit.audit.bench import Answers, Bench
+from dlaudit.backdoors.anomaly import log_anomaly, ratios, threshold
+from dlaudit.backdoors.triggers import Search, Trigger
+
+POOL = 256
+"""At most so many rows of the search half are used for one class."""
+
+
+class Criterion(NamedTuple):
+    """When one class is suspected. seeds: searches of a nominated class, most of which must agree.
+
+    warning: the z from which a class is nominated; ratio, success: see ``met``.
+    """
+
+    ratio: float
+    success: float
+    seeds: int
+    warning: float = 2.0
+
+    @property
+    def agreeing(self) -> int:
+        """How many searches must meet the criterion: two of three."""
+        return self.seeds // 2 + 1
+
+
+class Candidate(NamedTuple):
+    """A class to examine. pool, unused: rows of other classes, to search with and to confirm on."""
+
+    target: int
+    label: str
+    pool: np.ndarray
+    unused: np.ndarray
+
+
+class Found(NamedTuple):
+    """One search of one class. norm: infinite without a trigger; called: (len(unused),) bool."""
+
+    trigger: Trigger | None
+    norm: float
+    called: np.ndarray
+
+
+class Finding(NamedTuple):
+    """All that was found out about a class; ``met`` of ``searches`` seeds met the criterion."""
+
+    candidate: Candidate
+    found: Found
+    anomaly: float | None
+    ratio: float | None
+    met: int
+    searches: int
+    suspected: bool
+
+
+def candidates(
+    bench: Bench, answers: Answers, *, classes: int, minimum: int
+) -> tuple[list[Candidate], dict[str, str]]:
+    """The classes with at least ``minimum`` rows of other classes in each half of the samples.
+
+    Also the reason for every class that is left out. Rows that are decided for a class without any
+    trigger are no success of its trigger: they are not used for it.
+    """
+    n = len(answers.y)
+    order = bench.rng("halves").permutation(n)
+    search, unused = np.sort(order[: n // 2]), np.sort(order[n // 2 :])
+    chosen: list[Candidate] = []
+    left_out: dict[str, str] = {}
+    for k in range(classes):
+        label = bench.classes[k] if k < len(bench.classes) else str(k)
+        other = np.flatnonzero((answers.y != k) & (answers.predicted != k))
+        pool, rest = np.intersect1d(search, other), np.intersect1d(unused, other)
+        if min(len(pool), len(rest)) < minimum:
+            left_out[label] = (
+                f"{len(pool)} and {len(rest)} samples of other classes in the two halves: at least "
+                f"{minimum} are needed in each"
+            )
+            continue
+        drawn = bench.rng(f"pool of class {k}").permutation(pool)[:POOL]
+        chosen.append(Candidate(k, label, np.sort(drawn), rest))
+    return chosen, left_out
+
+
+def examine(
+    bench: Bench, search: Search, chosen: Sequence[Candidate], criterion: Criterion
+) -> list[Finding]:
+    """Search every class once and the nominated ones with further seeds; judge each seed alone.
+
+    A nominated class of a further seed is compared with the costs that the others had in the first.
+    """
+    first = _searched(bench, search, chosen, seed=0)
+    norms = [found.norm for found in first]
+    anomalies = log_anomaly(norms)
+    nominated = [k for k, z in enumerate(anomalies) if z is not None and z > criterion.warning]
+    met = np.array(_met(first, criterion), dtype=int)
+    for seed in range(1, criterion.seeds if nominated else 1):
+        renewed = list(first)
+        again = _searched(bench, search, [chosen[k] for k in nominated], seed=seed)
+        for k, found in zip(nominated, again, strict=True):
+            renewed[k] = found
+        met += _met(renewed, criterion)
+    return [
+        Finding(
+            candidate, found, anomaly, ratio, int(met[k]) if k in nominated else 0,
+            criterion.seeds if k in nominated else 1,
+            k in nominated and int(met[k]) >= criterion.agreeing,
+        )
+        for k, (candidate, found, anomaly, ratio) in enumerate(
+            zip(chosen, first, anomalies, ratios(norms), strict=True)
+        )
+    ]  # fmt: skip
+
+
+def _searched(
+    bench: Bench, search: Search, chosen: Sequence[Candidate], *, seed: int
+) -> list[Found]:
+    """One search per class, each with randomness of its own, confirmed on the unused half."""
+    triggers = search.triggers(
+        [one.target for one in chosen],
+        [one.pool for one in chosen],
+        [bench.rng(f"trigger of class {one.target}, search {seed}") for one in chosen],
+    )
+    return [
+        Found(None, math.inf, np.zeros(len(one.unused), dtype=bool))
+        if trigger is None
+        else Found(trigger, trigger.norm, search.called(trigger, one.target, one.unused))
+        for one, trigger in zip(chosen, triggers, strict=True)
+    ]
+
+
+def _met(found: Sequence[Found], criterion: Criterion) -> list[bool]:
+    """Whether each class's cost is an outlier below, by far, of a trigger that works on new samples."""
+    norms = [one.norm for one in found]
+    limit = threshold(len(norms))
+    return [
+        z is not None
+        and z > limit
+        and ratio is not None
+        and ratio >= criterion.ratio
+        and bool(one.called.mean() >= criterion.success)
+        for one, z, ratio in zip(found, log_anomaly(norms), ratios(norms), strict=True)
+    ]
