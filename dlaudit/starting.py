@@ -12,8 +12,9 @@ from typing import Any
 
 from dlaudit.audit.evidence import write_whole
 from dlaudit.audit.executor import Limits, ProcessExecutor
+from dlaudit.audit.parameters import build, shown
 from dlaudit.audit.perform import Opened
-from dlaudit.audit.plan import Source, build, shown
+from dlaudit.audit.plan import Source
 from dlaudit.audit.registry import ImportFailed, Registry
 from dlaudit.errors import PlanError
 

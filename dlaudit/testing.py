@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from dlaudit.audit.bench import Subject
+from dlaudit.audit.parameters import build, parameters_of
 from dlaudit.audit.parts import Check, Dataset, Model, Suite
 from dlaudit.audit.perform import Job, Workplace
-from dlaudit.audit.plan import RunSpec, build, parameters_of
+from dlaudit.audit.plan import RunSpec
 from dlaudit.audit.record import (
     AuditRecord,
     Card,

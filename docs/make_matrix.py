@@ -16,8 +16,9 @@ from typing import Any
 
 import numpy as np
 
+from dlaudit.audit.parameters import build
 from dlaudit.audit.parts import Dataset, Model, Suite
-from dlaudit.audit.plan import Loader, build
+from dlaudit.audit.plan import Loader
 from dlaudit.audit.registry import Part, Registry
 from dlaudit.audit.subject import load
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import msgspec
 
 from dlaudit.audit.engine import judged
-from dlaudit.audit.plan import close, numbered, read_rules, read_waivers, shown, source_of
+from dlaudit.audit.parameters import shown
+from dlaudit.audit.plan import close, numbered, read_rules, read_waivers, source_of
 from dlaudit.audit.record import AuditRecord
 from dlaudit.audit.run_folder import stored
 from dlaudit.errors import PlanError, nearest

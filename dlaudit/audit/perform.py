@@ -20,8 +20,9 @@ import msgspec
 from dlaudit.audit.bench import Bench, Subject, derive_seed
 from dlaudit.audit.evidence import EvidenceStore
 from dlaudit.audit.guard import Guard
+from dlaudit.audit.parameters import build
 from dlaudit.audit.parts import Check, Yielded
-from dlaudit.audit.plan import Plan, RunSpec, Source, build, read
+from dlaudit.audit.plan import Plan, RunSpec, Source, read
 from dlaudit.audit.record import (
     AnswersRun,
     Artifact,

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from dlaudit.audit.executor import Limits, executor_of
+from dlaudit.audit.parameters import build
 from dlaudit.audit.perform import Opened
-from dlaudit.audit.plan import Plan, RunSpec, Source, build
+from dlaudit.audit.plan import Plan, RunSpec, Source
 from dlaudit.audit.record import Cost, Requirement, Rule
 from dlaudit.audit.registry import ImportFailed, Registry
 from dlaudit.audit.statistics import decidable, newcombe
