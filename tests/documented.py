@@ -2,7 +2,8 @@
 
 A block is run, written or decoded by its language and title. Marks stand on the line above it:
 ``<!-- skip: reason -->`` (impossible in a test), ``<!-- exits: 3 -->`` (what its last command
-returns), ``<!-- output -->`` (a text block: what the command before it prints, numbers aside).
+returns), ``<!-- output -->`` (a text block: what the command before it prints, numbers aside),
+``<!-- append -->`` (goes to the end of the file of its title).
 """
 
 import re
@@ -11,7 +12,7 @@ from typing import NamedTuple
 
 REPOSITORY = Path(__file__).parents[1]
 FENCE = re.compile(
-    r"(?:^<!-- (?P<mark>skip|exits|output)(?:: (?P<said>[^\n]*))? -->\n)?"
+    r"(?:^<!-- (?P<mark>skip|exits|output|append)(?:: (?P<said>[^\n]*))? -->\n)?"
     r"^(?P<fence>`{3,})(?P<language>\w*)(?P<rest>[^\n]*)\n(?P<body>.*?)^(?P=fence)\s*$",
     re.DOTALL | re.MULTILINE,
 )

@@ -11,6 +11,7 @@ import sys
 import tomllib
 import warnings
 from collections.abc import Iterator
+from fnmatch import fnmatch
 from pathlib import Path
 
 import click
@@ -22,8 +23,8 @@ from commandline import Ended, dlaudit_command, shell_environment
 from documented import REPOSITORY, Block, blocks, name_of, pages
 
 from dlaudit.audit.plan import Source, read
-from dlaudit.audit.record import canonical
-from dlaudit.audit.registry import import_file
+from dlaudit.audit.record import Measured, Skipped, canonical, read_record
+from dlaudit.audit.registry import Registry, import_file
 from dlaudit.cli import cli
 from dlaudit.testing import sample_record, toy_arrays
 
@@ -102,7 +103,8 @@ def test_every_block_of_a_page_does_what_the_page_says(page, seeded, tmp_path):
             continue
         if block.title:
             (folder / block.title).parent.mkdir(parents=True, exist_ok=True)
-            (folder / block.title).write_text(block.body)
+            with (folder / block.title).open("a" if block.mark == "append" else "w") as file:
+                file.write(block.body)
         match block.language:
             case "bash":
                 last = typed(block, folder)
@@ -174,7 +176,8 @@ def importing_from(folder: Path) -> Iterator[None]:
 
 def decoded(block: Block, folder: Path) -> None:
     """Read TOML as a plan; a fragment is laid over the plan that lies there."""
-    table = tomllib.loads(block.body)
+    text = (folder / block.title).read_text() if block.mark == "append" else block.body
+    table = tomllib.loads(text)
     if block.title == "pyproject.toml":
         return
     if block.title and "model" not in table:  # rules for `dlaudit gate`, which its command reads
@@ -183,7 +186,7 @@ def decoded(block: Block, folder: Path) -> None:
         base = tomllib.loads((folder / "audit.toml").read_text())
         table = {**base, **table, "checks": {**base.get("checks", {}), **table.get("checks", {})}}
     plugins = tuple(
-        str(file) for file in folder.glob("*.py") if f"{file.stem}." in block.body
+        str(file) for file in folder.glob("*.py") if f"{file.stem}." in text
         and file.stem not in {"net", "train"}
     )  # fmt: skip
     source = Source(root=str(folder), label=block.place, table=table, plugins=plugins)
@@ -318,6 +321,48 @@ def test_every_decision_is_listed_and_says_what_was_given_up():
         text = page.read_text()
         for part in ("**The question.**", "**The choice.**", "**What was given up.**"):
             assert part in text, page.name
+
+
+@pytest.fixture(scope="module")
+def audited(seeded, tmp_path_factory) -> Path:
+    """A run of every suite on the small model."""
+    folder = tmp_path_factory.mktemp("everything")
+    shutil.copytree(seeded, folder / "reader")
+    suites = [part.name for part in Registry().parts("suites") if part.origin == "dlaudit"]
+    ended = dlaudit_command(
+        "run", "audit.toml", "--out", "whole", "--executor", "inline", "--quiet", "--format", "json",
+        "--max-samples", "120", "--set", f"suites = {json.dumps(suites)}", folder=folder / "reader",
+    )  # fmt: skip
+    assert ended.code in {0, 1, 3, 4}, ended
+    return folder / "reader" / "whole"
+
+
+def described_columns() -> dict[str, set[str]]:
+    """The columns that docs/evidence.md names, by the pattern of the table's name."""
+    found: dict[str, set[str]] = {}
+    for section in (REPOSITORY / "docs" / "evidence.md").read_text().split("\n## ")[1:]:
+        heading, _, body = section.partition("\n")
+        columns = set(
+            re.findall(r"`([^`]+)`", " ".join(re.findall(r"^\| (`[^|]+) \|", body, re.MULTILINE)))
+        )
+        for name in heading.replace("&lt;", "<").replace("&gt;", ">").split(", "):
+            found[re.sub(r"<\w+>", "*", name)] = columns | {"id"}
+    return found
+
+
+def test_every_column_of_every_table_of_evidence_is_described(audited):
+    record = read_record((audited / "record.json").read_bytes())
+    kept = [one.artifact for one in record.answers]
+    for run in record.runs:
+        assert isinstance(run.outcome, Measured | Skipped), run
+        kept += getattr(run.outcome, "artifacts", ())
+    described = described_columns()
+    for artifact in (one for one in kept if one.path.endswith(".npz")):
+        known = [columns for name, columns in described.items() if fnmatch(artifact.name, name)]
+        assert known, f"docs/evidence.md does not describe {artifact.name}"
+        with np.load(audited / artifact.path, allow_pickle=False) as table:
+            columns = {re.sub("^group_.*", "group_<name>", name) for name in table.files}
+        assert columns <= set().union(*known), artifact.name
 
 
 # -- the site ------------------------------------------------------------------------------------
