@@ -27,16 +27,29 @@ class Recorded(Model):
         return Decisions(predicted=batch.x[:, 0])
 
 
+class Scored(Recorded):
+    """Decisions and scores, as they stand in the first two columns of x."""
+
+    def decide(self, batch):
+        return Decisions(predicted=batch.x[:, 0], score=batch.x[:, 1].astype(float))
+
+
 @pytest.fixture
 def bench_of(tmp_path):
     """(y, predicted, groups) -> a Bench."""
     made = []
 
     def build(
-        y, predicted, groups, *, classes=("no", "yes"), run="fairness.groups", seed=1, **data
-    ):
+        y, predicted, groups, *, classes=("no", "yes"), run="fairness.groups", seed=1,
+        score=None, features=None, context=None, **data
+    ):  # fmt: skip
+        x = np.asarray(predicted)[:, None]
+        if score is not None:
+            x = np.stack([x[:, 0], score], axis=1)
+        if features is not None:
+            x = np.concatenate([x, features], axis=1)
         dataset = ArrayDataset(
-            np.asarray(predicted)[:, None],
+            x,
             np.asarray(y),
             classes=classes,
             kind="tabular",
@@ -46,11 +59,12 @@ def bench_of(tmp_path):
         folder = tmp_path / str(len(made))
         made.append(folder)
         return Bench(
-            Subject(Recorded(classes), dataset),
+            Subject((Recorded if score is None else Scored)(classes), dataset),
             run=run,
             plan_seed=seed,
             store=EvidenceStore(folder),
             cache=folder / "cache",
+            context=context,
         )
 
     return build

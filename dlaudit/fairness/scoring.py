@@ -1,0 +1,196 @@
+"""What scores say of one group: how well they rank, how well they are calibrated, how they lie.
+
+Knows arrays of scores and of 0/1 labels; refuses groups, thresholds, and to take a score for a
+probability because it happens to lie between 0 and 1 in this sample (the caller says so).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from dlaudit.audit.record import Interval
+from dlaudit.audit.statistics import LEVEL, normal_quantile
+
+if TYPE_CHECKING:
+    from dlaudit.audit.bench import Answers
+
+BINS = 10
+"""Bins of equal mass, the usual number (Nixon et al. 2019)."""
+DRAWS = 2000
+STEPS = 50
+SMALLEST = 1e-7
+
+
+class Estimate(NamedTuple):
+    """A number, its interval, and how many samples stand behind it."""
+
+    value: float
+    interval: Interval
+    n: int
+
+
+class Scores(NamedTuple):
+    """(n,) scores of the positive class; whether they are probabilities."""
+
+    values: np.ndarray
+    probabilities: bool
+
+
+def scores_of(answers: Answers, positive: int) -> Scores | None:
+    """The score of the positive class: its softmax probability, or what was recorded.
+
+    A recorded score is one of class 1 and counts as a probability where all lie in [0, 1]. None
+    where only decisions are known.
+    """
+    if answers.logits is not None and answers.logits.shape[1] > 1:
+        from scipy.special import softmax
+
+        return Scores(softmax(answers.logits.astype(np.float64), axis=1)[:, positive], True)
+    if answers.score is None:
+        return None
+    values = answers.score.astype(np.float64)
+    inside = bool(((values >= 0) & (values <= 1)).all())
+    return Scores(values if positive == 1 else -values, inside and positive == 1)
+
+
+def auc(scores: np.ndarray, y: np.ndarray, level: float = LEVEL) -> Estimate:
+    """The chance that a positive is scored above a negative, ties half; needs both kinds.
+
+    Interval: DeLong's variance (DeLong et al. 1988) on the logit scale. Where it is zero, as at
+    perfect separation, the interval of Newcombe 2006 (method 5), which never has zero width.
+    """
+    from scipy.stats import rankdata
+
+    above, below = scores[y == 1], scores[y == 0]
+    m, n = len(above), len(below)
+    ranks = rankdata(np.concatenate([above, below]))
+    value = float((ranks[:m].sum() - m * (m + 1) / 2) / (m * n))
+    # Structural components: each sample's own share of pairs that stand in the right order.
+    of_above = (ranks[:m] - rankdata(above)) / n
+    of_below = 1 - (ranks[m:] - rankdata(below)) / m
+    variance = float(of_above.var(ddof=1) / m + of_below.var(ddof=1) / n) if min(m, n) > 1 else 0.0
+    if variance <= 1e-15 or not 0 < value < 1:
+        return Estimate(value, _newcombe_auc(value, m, n, level), m + n)
+    centre = math.log(value / (1 - value))
+    half = normal_quantile(level) * math.sqrt(variance) / (value * (1 - value))
+    low, high = (1 / (1 + math.exp(-(centre + sign * half))) for sign in (-1, 1))
+    return Estimate(value, Interval(low=low, high=high, level=level, method="delong-logit"), m + n)
+
+
+def _newcombe_auc(value: float, m: int, n: int, level: float) -> Interval:
+    """The AUCs whose own standard error reaches the observed one (Newcombe 2006, method 5)."""
+    from scipy.optimize import brentq
+
+    z, star = normal_quantile(level), (m + n) / 2 - 1
+
+    def beyond(theta: float, side: int) -> float:
+        spread = theta * (1 - theta) / (m * n)
+        spread *= 1 + star * ((1 - theta) / (2 - theta) + theta / (1 + theta))
+        return side * (theta - value) - z * math.sqrt(max(0.0, spread))
+
+    ends = [value, value]
+    if beyond(1e-12, -1) > 0:
+        ends[0] = brentq(lambda t: beyond(t, -1), 1e-12, min(max(value, 2e-12), 1 - 1e-12))
+    elif value > 0:
+        ends[0] = 0.0
+    if beyond(1 - 1e-12, 1) > 0:
+        ends[1] = brentq(lambda t: beyond(t, 1), max(min(value, 1 - 2e-12), 1e-12), 1 - 1e-12)
+    elif value < 1:
+        ends[1] = 1.0
+    return Interval(low=ends[0], high=ends[1], level=level, method="newcombe-5")
+
+
+def slope(probabilities: np.ndarray, y: np.ndarray, level: float = LEVEL) -> Estimate | str:
+    """The slope of a logistic regression of the label on the score's logit (Cox 1958); 1 is right.
+
+    Below 1: scores too extreme, above: too timid. Wald's interval. A reason where it has none: one
+    kind of label, one score, or labels that the scores separate.
+    """
+    if len(np.unique(y)) < 2 or np.ptp(probabilities) == 0:
+        return "a slope needs both kinds of labels and scores that differ"
+    clipped = np.clip(probabilities, SMALLEST, 1 - SMALLEST)
+    logit = np.log(clipped / (1 - clipped))
+    scale = float(logit.std())
+    design = np.stack([np.ones(len(y)), (logit - logit.mean()) / scale], axis=1)
+    weights = np.zeros(2)
+    for _ in range(STEPS):
+        fitted = 1 / (1 + np.exp(-np.clip(design @ weights, -35, 35)))
+        information = design.T @ (design * (fitted * (1 - fitted))[:, None])
+        if np.linalg.cond(information) > 1e10:
+            break
+        step = np.linalg.solve(information, design.T @ (y - fitted))
+        weights += step
+        if np.abs(step).max() < 1e-10:
+            half = normal_quantile(level) * math.sqrt(float(np.linalg.inv(information)[1, 1]))
+            low, high = (float(weights[1] + sign * half) / scale for sign in (-1, 1))
+            interval = Interval(low=low, high=high, level=level, method="wald")
+            return Estimate(float(weights[1]) / scale, interval, len(y))
+    return "scores separate the labels: a slope of any size would fit"
+
+
+def calibration_error(
+    probabilities: np.ndarray,
+    y: np.ndarray,
+    rng: np.random.Generator,
+    *,
+    level: float = LEVEL,
+) -> Estimate:
+    """Expected calibration error over ten bins of equal mass (Naeini et al. 2015).
+
+    The estimate is biased upwards, since noise within bins does not cancel: a bootstrap of it does
+    not hold its level. The interval uses that the error of the estimate is at most the bins' weighted
+    mean deviation, whose quantile is drawn: it holds ``level`` at least, and reaches 0 where noise
+    alone explains the value.
+    """
+    order = np.argsort(probabilities, kind="stable")
+    bins = [part for part in np.array_split(order, min(BINS, len(y))) if len(part)]
+    gaps, errors, weights = [], [], []
+    for part in bins:
+        residual = y[part] - probabilities[part]
+        # Bins that hold one kind of label show no spread; the scores themselves claim one.
+        claimed = float((probabilities[part] * (1 - probabilities[part])).mean())
+        gaps.append(abs(float(residual.mean())))
+        errors.append(math.sqrt(max(float(residual.var()), claimed) / len(part)))
+        weights.append(len(part) / len(y))
+    deviations = np.abs(rng.standard_normal((DRAWS, len(bins)))) * errors
+    reach = float(np.quantile(deviations @ np.array(weights), level))
+    value = float(np.dot(gaps, weights))
+    interval = Interval(
+        low=max(0.0, value - reach),
+        high=min(1.0, value + reach),
+        level=level,
+        method="l1-deviation",
+    )
+    return Estimate(value, interval, len(y))
+
+
+def distance(one: np.ndarray, other: np.ndarray, level: float = LEVEL) -> Estimate:
+    """Kolmogorov and Smirnov's distance of two samples of scores: 0 alike, 1 apart.
+
+    Interval from the bounds of Dvoretzky, Kiefer & Wolfowitz (Massart 1990), which hold for any
+    distribution and any n, half of the error for each sample.
+    """
+    from scipy.stats import ks_2samp
+
+    value = float(ks_2samp(one, other, method="asymp").statistic)
+    reach = sum(math.sqrt(math.log(4 / (1 - level)) / (2 * len(side))) for side in (one, other))
+    interval = Interval(
+        low=max(0.0, value - reach), high=min(1.0, value + reach), level=level, method="dkw"
+    )
+    return Estimate(value, interval, len(one) + len(other))
+
+
+def apart(group: Estimate, reference: Estimate) -> Estimate:
+    """Group minus reference of two independent estimates (MOVER: Zou & Donner 2008, eq. 8)."""
+    one, other = group.interval, reference.interval
+    value = group.value - reference.value
+    interval = Interval(
+        low=value - math.hypot(group.value - one.low, other.high - reference.value),
+        high=value + math.hypot(one.high - group.value, reference.value - other.low),
+        level=one.level,
+        method=f"{one.method}-mover",
+    )
+    return Estimate(value, interval, group.n + reference.n)
