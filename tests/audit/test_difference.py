@@ -6,6 +6,7 @@ import msgspec
 import numpy as np
 import pytest
 import torch
+from commandline import dlaudit_command
 from torch import nn
 
 import dlaudit
@@ -117,13 +118,13 @@ def test_altered_evidence_is_refused(tmp_path, plug):
         compare(run, run)
 
 
-def test_the_command_prints_text_and_json(tmp_path, plug, dlaudit_here):
+def test_the_command_prints_text_and_json(tmp_path, plug):
     before = audited(toy_model(), tmp_path / "a", plug)
     after = audited(broken_model(), tmp_path / "b", plug)
-    code, out, _ = dlaudit_here("diff", before, after)
+    code, out, _ = dlaudit_command("diff", before, after, folder=tmp_path)
     assert code == 0
     assert "McNemar" in out
-    code, out, _ = dlaudit_here("diff", before, after, "--json")
+    code, out, _ = dlaudit_command("diff", before, after, "--json", folder=tmp_path)
     assert code == 0
     assert json.loads(out)["same_model"] is False
-    assert dlaudit_here("diff", before, tmp_path / "nowhere").code == 2
+    assert dlaudit_command("diff", before, tmp_path / "nowhere", folder=tmp_path).code == 2

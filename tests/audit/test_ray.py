@@ -34,7 +34,7 @@ def test_every_fault_ends_as_an_errored_run_and_the_others_go_on(tmp_path, plug,
         "run", plan, "--plugin", plug, "--out", tmp_path / "run", "--executor", "ray:2",
         "--job-timeout", 30, "--quiet",
     )  # fmt: skip
-    assert answer.code == 3, answer.err
+    assert answer.code == 3, answer.stderr
     record = stored(tmp_path / "run")
     outcomes = {run.id: run.outcome for run in record.runs}
     assert isinstance(outcomes.pop("toy.accuracy"), Measured)
@@ -52,5 +52,5 @@ def test_a_wrong_plan_is_refused_and_nothing_is_written(tmp_path, plug, dlaudit_
         "run", plan, "--plugin", plug, "--out", tmp_path / "run", "--executor", "ray:1"
     )
     assert answer.code == 2
-    assert "Did you mean toy.model?" in answer.err
+    assert "Did you mean toy.model?" in answer.stderr
     assert not (tmp_path / "run").exists()
