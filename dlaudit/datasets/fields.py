@@ -13,7 +13,7 @@ import numpy as np
 
 from dlaudit.audit.files import refusal
 from dlaudit.datasets.arrays import UNKNOWN, ArrayDataset
-from dlaudit.datasets.cells import missing
+from dlaudit.datasets.cells import missing, plain
 from dlaudit.errors import nearest
 
 GROUP = "group_"
@@ -206,7 +206,7 @@ def texts(
                 place, f"field {key!r}", expected="text in UTF-8", got="other bytes"
             ) from error
     if column.dtype.kind == "f":
-        cells = ["" if missing(cell) else f"{cell:g}" for cell in column.tolist()]
+        cells = ["" if missing(cell) else plain(cell) for cell in column.tolist()]
     else:
         cells = [str(cell) for cell in column.tolist()]
     if "" in cells and (empty is None or key == "id"):

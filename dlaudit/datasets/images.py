@@ -145,11 +145,11 @@ def _from_table(table: Path, *, file: str, label: str, groups: Sequence[str]) ->
                 hint=nearest(name, columns),
             )  # fmt: skip
     files = _whole(columns[file], table, file)
-    for name in files:
-        if files.count(name) > 1 and len(set(files)) < len(files):
-            raise refusal(
-                table, f"column {file!r}", expected="each picture once", got=f"{name!r} twice"
-            )
+    if len(set(files)) < len(files):
+        twice = next(name for name in files if files.count(name) > 1)
+        raise refusal(
+            table, f"column {file!r}", expected="each picture once", got=f"{twice!r} twice"
+        )
     attributes = {name: columns[name] for name in groups} | {
         name.removeprefix(GROUP): column
         for name, column in columns.items()

@@ -23,6 +23,7 @@ FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 """Decoders that pillow may use; others (EPS) start programs."""
 
 GREY = {"1", "L", "LA", "I;16", "I;16B", "I", "F"}
+SIXTEEN = 65535
 HELD = 512 * 1024 * 1024
 """Bytes of decoded pictures that are kept in memory."""
 
@@ -141,10 +142,14 @@ def _mode(path: Path) -> str:
 
 
 def _eight_bits(picture: Image.Image) -> Image.Image:
-    """Sixteen bits become eight; other depths stay."""
-    if not picture.mode.startswith("I"):
+    """Sixteen bits become eight. Raises ValueError for depths whose white is not known."""
+    if not picture.mode.startswith(("I", "F")):
         return picture
-    return Image.fromarray((np.asarray(picture, dtype=np.float64) / 257).round().astype(np.uint8))
+    values = np.asarray(picture, dtype=np.float64)
+    if picture.mode == "F" or values.max() > SIXTEEN or values.min() < 0:
+        message = f"a picture of type {picture.mode}, neither 8 nor 16 bits deep"
+        raise ValueError(message)
+    return Image.fromarray((values / 257).round().astype(np.uint8))
 
 
 def _sides(shape: tuple[int, ...]) -> str:

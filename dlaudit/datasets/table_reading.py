@@ -208,7 +208,7 @@ def _from_series(series: Any, *, as_text: bool) -> Column:
     if not as_text:
         if pd.api.types.is_bool_dtype(kind) and whole:
             return Column(texts, np.array(cells, dtype=bool))
-        if pd.api.types.is_integer_dtype(kind) and whole:
+        if pd.api.types.is_signed_integer_dtype(kind) and whole:
             return Column(texts, np.array(cells, dtype=np.int64))
         if pd.api.types.is_numeric_dtype(kind) and not pd.api.types.is_bool_dtype(kind):
             return Column(

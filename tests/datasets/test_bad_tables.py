@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from dlaudit.datasets.tables import load_csv, load_parquet
 from dlaudit.errors import LoadError
@@ -31,7 +33,7 @@ ROWS = [
     ("a gap in the target", b"a,y\n1,0\n2,\n", {}, "got 1 empty cells, first in row 1"),
     ("a quantity", b"a,y\n1,0.5\n2,0.7\n", {}, "expected classes, got numbers such as 0.5"),
     ("no such positive", GOOD.encode(), {"positive": 3}, "positive to be one of its values (0, 1), got 3"),
-    ("nearly positive", GOOD.encode(), {"target": "sex", "positive": "F"}, "positive to be one of its values"),
+    ("nearly positive", GOOD.encode(), {"target": "sex", "positive": "F"}, "positive to be one of"),
     ("no positive", GOOD.encode(), {"positive": []}, "positive: expected at least one value"),
     ("an unknown class", GOOD.encode(), {"target": "sex", "classes": ["f", "w"]}, "classes f, w, got 'm'"),
     ("no such group", GOOD.encode(), {"groups": ["sexe"]}, "Did you mean sex?"),
@@ -105,3 +107,16 @@ def test_parquet_columns_that_hold_lists_are_refused_when_used(tmp_path):
     pd.DataFrame({"a": [], "y": []}).to_parquet(tmp_path / "t.parquet")
     with pytest.raises(LoadError, match="at least one row"):
         load_parquet(root=tmp_path, path="t.parquet", target="y")
+
+
+@settings(max_examples=120, deadline=None)
+@given(
+    st.binary(max_size=80) | st.text(max_size=80).map(lambda text: text.encode("utf-8", "replace"))
+)
+def test_any_bytes_are_read_or_refused(tmp_path_factory, noise):
+    folder = tmp_path_factory.getbasetemp()
+    (folder / "noise.csv").write_bytes(b"a,y\n" + noise)
+    try:
+        load_csv(root=folder, path="noise.csv", target="y")
+    except LoadError as error:
+        assert "noise.csv" in str(error)  # noqa: PT017

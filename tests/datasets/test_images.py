@@ -157,7 +157,12 @@ def postscript(folder):
     )
 
 
+def floats(folder):
+    Image.new("F", (5, 6)).save(folder / "set" / "dog" / "1.tiff")
+
+
 BAD = [
+    ("floats", floats, {}, "neither 8 nor 16 bits deep"),
     ("truncated", cut, {}, "1.png: expected a whole picture"),
     ("text", lambda f: (f / "set/dog/1.png").write_text("hello"), {}, "got UnidentifiedImageError"),
     ("empty", lambda f: (f / "set/dog/1.png").write_bytes(b""), {}, "got an empty file"),

@@ -79,13 +79,14 @@ def test_ids_groups_and_masks_come_along(tmp_path):
     mask[:, 1:3] = 1
     saved(
         tmp_path, x=PICTURES, y=np.arange(6) % 2, id=np.array(list("abcdef")), mask=mask,
-        group_sex=np.array(["f", "m", "", "f", "m", "f"]), group_ward=np.array([1.0, 2, np.nan, 1, 2, 1]),
+        group_sex=np.array(["f", "m", "", "f", "m", "f"]),
+        group_ward=np.array([1.0, 1234567, np.nan, 1, 2.5, 1]),
     )  # fmt: skip
     data = loaded(tmp_path, channel_axis=1)
     (batch,) = data.batches()
     assert batch.id.tolist() == list("abcdef")
     assert batch.groups["sex"].tolist() == ["f", "m", "unknown", "f", "m", "f"]
-    assert batch.groups["ward"].tolist() == ["1", "2", "unknown", "1", "2", "1"]
+    assert batch.groups["ward"].tolist() == ["1", "1234567", "unknown", "1", "2.5", "1"]
     assert batch.mask.dtype == bool
     np.testing.assert_array_equal(batch.mask, mask.astype(bool))
     assert {"groups", "mask", "images", "labels"} <= data.offers
@@ -242,3 +243,17 @@ def test_objects_are_refused_as_code(tmp_path):
     objects(tmp_path)
     with pytest.raises(UntrustedModel, match="It was not loaded"):
         loaded(tmp_path)
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.integers(0, 700), st.binary(min_size=1, max_size=6), st.integers(0, 80))
+def test_a_damaged_archive_is_loaded_or_refused(tmp_path_factory, position, noise, cut):
+    folder = tmp_path_factory.getbasetemp()
+    saved(folder, x=PICTURES, y=Y)
+    content = bytearray((folder / "d.npz").read_bytes())
+    content[position : position + len(noise)] = noise
+    (folder / "d.npz").write_bytes(bytes(content[: len(content) - cut]))
+    try:
+        loaded(folder)
+    except LoadError as error:
+        assert "d.npz" in str(error)  # noqa: PT017

@@ -312,6 +312,13 @@ def test_parquet_keeps_its_types(tmp_path, frame):
     )
 
 
+def test_parquet_numbers_beyond_sixty_three_bits_are_kept_as_floats(tmp_path):
+    frame = pd.DataFrame({"big": np.array([2**63 + 1, 1], dtype=np.uint64), "y": [0, 1]})
+    frame.to_parquet(tmp_path / "t.parquet")
+    data = load_parquet(root=tmp_path, path="t.parquet", target="y")
+    assert whole(data).x[0, 0] == np.float32(2**63)
+
+
 def test_parquet_and_csv_of_one_table_are_the_same_data(tmp_path):
     (tmp_path / "t.csv").write_text(TABLE)
     pd.read_csv(tmp_path / "t.csv", dtype={"person": str}).to_parquet(

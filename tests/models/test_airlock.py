@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 from dlaudit.errors import LoadError, UntrustedModel
 from dlaudit.models import airlock, torch_export, torch_files, torchscript
-from dlaudit.models.export_reading import arithmetic
+from dlaudit.models.export_reading import _harmless, arithmetic
 from dlaudit.models.pickle_reading import imports
 
 WEIGHTS = {"accepts": torch_files.WEIGHTS, "expected": "weights"}
@@ -466,5 +466,120 @@ def test_a_damaged_archive_is_read_or_refused_but_never_crashes(saved, position,
     path.write_bytes(bytes(content[: len(content) - cut]))
     try:
         airlock.examine(path)
+    except LoadError as error:
+        assert "damaged.pt" in str(error)  # noqa: PT017
+
+
+def test_a_pickled_tensor_of_an_export_archive_must_lie_where_tensors_lie(formats, tmp_path):
+    def pickled(content):
+        described = json.loads(content)
+        first = next(iter(described["config"].values()))
+        first["use_pickle"], first["path_name"] = True, "opaque_obj_0"
+        return json.dumps(described).encode()
+
+    path = tmp_path / "m.pt2"
+    with zipfile.ZipFile(formats.root / "free.pt2") as old, zipfile.ZipFile(path, "w") as new:
+        for entry in old.infolist():
+            content = old.read(entry)
+            weights = entry.filename.endswith("model_weights_config.json")
+            new.writestr(entry.filename, pickled(content) if weights else content)
+    with pytest.raises(UntrustedModel, match="would unpickle 'opaque_obj_0'"):
+        torch_export.load(root=tmp_path, path="m.pt2")
+
+
+@pytest.mark.parametrize(
+    ("value", "key", "harmless"),
+    [
+        ("torch.ops.aten.linear.default", "target", True), ("torch.ops.aten.__and__.Tensor", "target", True),
+        ("_operator.add", "target", True), ("_operator.methodcaller", "target", False),
+        ("torch.ops.import_module.__call__.__call__", "target", False),
+        ("torch.ops.aten.__class__.mro", "target", False), ("math.factorial", "target", False),
+        ("torch.ops.higher_order.cond", "target", True), ("builtins.eval", "target", False),
+        ("anything ('goes') here", "as_string", True), ("x", "name", True), ("x y", "name", False),
+        ("3x", "name", False), ("cuda:0", "type", True), ("x)", "fqn", False), ("", "in_spec", True),
+        ("[1", "in_spec", False), ("[1, 2]", "in_spec", False), ("3", "in_spec", False),
+        ('[1, {"type": "builtins.dict", "context": "[\\"a\\"]", "children_spec": []}]', "in_spec", True),
+        ('[1, {"type": "builtins.tuple", "context": "{\\"__enum__\\": true}", "children_spec": []}]',
+         "in_spec", False),
+        ('[1, {"type": "builtins.list", "context": null, "children_spec": [{"type": "os"}]}]',
+         "out_spec", False),
+    ],
+)  # fmt: skip
+def test_strings_of_an_export_archive_are_judged_by_where_they_stand(value, key, harmless):
+    assert _harmless(value, key) is harmless
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        (b"cposix\nsystem\n.", "pickle"), (b"columns,of,a,table\n1,2\n", "unknown"), (b"(1,2)\n", "unknown"),
+        (b"\x80\x04N.", "pickle"), (b"\x80\x09N.", "unknown"), (b"\x80", "unknown"), (b"plain", "unknown"),
+    ],
+)  # fmt: skip
+def test_pickles_are_told_from_text(tmp_path, content, kind):
+    (tmp_path / "f").write_bytes(content)
+    assert airlock.kind_of(tmp_path / "f") == kind
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"\x80\x04" + code for code in (b".", b"h\x05.", b"0.", b"2.", b"\x94.", b"t.", b"q\x00.")],
+    ids=["STOP", "GET", "POP", "DUP", "MEMOIZE", "TUPLE", "PUT"],
+)  # fmt: skip
+def test_an_opcode_that_finds_nothing_to_take_is_malformed(tmp_path, content):
+    torch_archive(tmp_path / "w.pt", content)
+    with pytest.raises(LoadError, match="expected a whole pickle"):
+        airlock.admit(tmp_path / "w.pt", **WEIGHTS)
+
+
+def test_a_pickle_too_long_to_be_read_is_refused(tmp_path, monkeypatch):
+    torch_archive(tmp_path / "w.pt", pickle.dumps("x" * 500))
+    monkeypatch.setattr("dlaudit.models.pickle_reading.LIMIT", 100)
+    with pytest.raises(UntrustedModel, match="a pickle of more than 100 bytes"):
+        airlock.admit(tmp_path / "w.pt", **WEIGHTS)
+
+
+def test_json_too_long_to_be_read_is_refused(formats, monkeypatch):
+    monkeypatch.setattr("dlaudit.models.export_reading.LIMIT", 100)
+    with pytest.raises(UntrustedModel, match=r"holds models/model\.json of more than 100 bytes"):
+        torch_export.load(root=formats.root, path="free.pt2")
+
+
+def test_text_that_could_be_a_dozen_levels_deep_or_a_thousand_is_not_arithmetic():
+    assert arithmetic("(" * 30 + "1" + ")" * 30)
+    assert not arithmetic("-" * 100_000 + "1")
+    assert not arithmetic("Symbol('a', 'b')")
+    assert not arithmetic("Max(*x)")
+
+
+def test_many_objections_are_counted_not_listed(tmp_path, canary):
+    names = ("system", "popen", "remove", "mkdir", "getpid")
+    torch_archive(
+        tmp_path / "w.pt", pickle.dumps([Calls(getattr(os, name), "x") for name in names])
+    )
+    with pytest.raises(UntrustedModel, match="and 2 more"):
+        airlock.admit(tmp_path / "w.pt", **WEIGHTS)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 3000), st.binary(min_size=1, max_size=6), st.integers(0, 300))
+def test_damaged_safetensors_are_loaded_or_refused(saved, position, noise, cut):
+    content = bytearray((saved.root / "weights.safetensors").read_bytes())
+    content[position : position + len(noise)] = noise
+    (saved.root / "damaged.safetensors").write_bytes(bytes(content[: len(content) - cut]))
+    try:
+        torch_files.load(root=saved.root, file="net.py:build", weights="damaged.safetensors")
+    except LoadError as error:
+        assert "damaged.safetensors" in str(error)  # noqa: PT017
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 3000), st.binary(min_size=1, max_size=6), st.integers(0, 300))
+def test_a_damaged_state_dict_is_loaded_or_refused(saved, position, noise, cut):
+    content = bytearray((saved.root / "weights.pt").read_bytes())
+    content[position : position + len(noise)] = noise
+    (saved.root / "damaged.pt").write_bytes(bytes(content[: len(content) - cut]))
+    try:
+        torch_files.load(root=saved.root, file="net.py:build", weights="damaged.pt")
     except LoadError as error:
         assert "damaged.pt" in str(error)  # noqa: PT017

@@ -190,3 +190,46 @@ def test_permuting_the_data_s_classes_permutes_the_outputs(order):
     model._match_classes(tuple(order))
     columns = [["bad", "good", "ugly"].index(name) for name in order]
     np.testing.assert_array_equal(model.logits(X).numpy(), before[:, columns])
+
+
+def test_a_column_missing_from_a_batch_is_named(tmp_path, table, pipeline):
+    model = opened(tmp_path, pipeline)
+    data = load_csv(root=tmp_path, path="t.csv", target="outcome", groups=["sex"])
+    (batch,) = data.batches()
+    columns = {name: column for name, column in batch.columns.items() if name != "age"}
+    with pytest.raises(LoadError, match="data: column 'age': expected a column, as in training"):
+        model.decide(batch._replace(columns=columns))
+    assert model.recognise(batch.x) == "probabilities"
+
+
+def test_features_left_out_of_x_leave_decisions_only(tmp_path, table, pipeline):
+    """Rows of the table are answered; arrays that lack a column are not."""
+    model = opened(tmp_path, pipeline)
+    data = load_csv(root=tmp_path, path="t.csv", target="outcome", features=["age", "debt"])
+    model.meet(data)
+    assert model.offers == {"decisions"}
+    assert len(model.decide(next(iter(data.batches()))).predicted) == 120
+
+
+def test_an_array_classifier_takes_a_table_whose_words_are_codes(tmp_path, table):
+    data = load_csv(root=tmp_path, path="t.csv", target="outcome", features=["age", "colour"])
+    (batch,) = data.batches()
+    fitted = LogisticRegression(max_iter=500).fit(batch.x, batch.y)
+    model = opened(tmp_path, fitted)
+    assert model.classes == ()
+    model.meet(data)
+    np.testing.assert_array_equal(
+        model.logits(batch.x).numpy().argmax(axis=1), fitted.predict(batch.x)
+    )
+    np.testing.assert_array_equal(model.decide(batch).predicted, fitted.predict(batch.x))
+
+
+def test_an_archive_that_changes_its_mind_is_refused(tmp_path, monkeypatch):
+    skops.io.dump(LogisticRegression().fit(X, Y), tmp_path / "m.skops")
+
+    def fails(*_, **__):
+        raise AttributeError("no such class in this version")
+
+    monkeypatch.setattr(skops.io, "load", fails)
+    with pytest.raises(LoadError, match="this skops and scikit-learn can open, got AttributeError"):
+        sklearn.load(root=tmp_path, path="m.skops")
