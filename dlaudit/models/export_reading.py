@@ -38,7 +38,7 @@ CONTROL = frozenset(
     for name in ("cond", "while_loop", "scan", "associative_scan", "map_impl", "invoke_subgraph",
                  "wrap_with_set_grad_enabled", "wrap_with_autocast")
 )  # fmt: skip
-TOUCHES_FILES = ("from_file", "aten::save", "torch.save", "ops.aten.save", "_save_to", "_load_for")
+TOUCHES_FILES = ("from_file", "torch.save", "aten.save", "aten::save")
 """Names of operators that read or write files rather than tensors."""
 
 NAME = re.compile(r"(?!\d)[\w.]*\Z")
