@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple
 from msgspec import Meta
 
 from dlaudit.audit.parts import Check, Needs, Yielded
-from dlaudit.audit.record import Artifact, Cost, Measurement, Scalar, Undefined, canonical
+from dlaudit.audit.record import Artifact, Caveat, Cost, Measurement, Scalar, Undefined, canonical
 from dlaudit.audit.statistics import wilson
 from dlaudit.errors import PlanError, UnknownName
 from dlaudit.fairness.rates import RATES, Proportion, Rate, Tally
@@ -53,6 +53,8 @@ class ByGroup(Check, frozen=True, kw_only=True):
     attributes, or a list such as ``[["race", "sex"]]``. minimum: how many samples a rate needs in
     its denominator, else it is undefined. positive: the class that counts as selected, by name or
     index; of two classes the second. most_groups: attributes with more values are not groups.
+    special_categories: attributes that are special categories of personal data, measured only if the
+    plan's context declares a ``special_category_basis``.
     """
 
     needs: ClassVar[Needs] = Needs(model=("decisions",), data=("labels", "groups"))
@@ -63,6 +65,7 @@ class ByGroup(Check, frozen=True, kw_only=True):
     positive: int | str | None = None
     split: str = "test"
     most_groups: Annotated[int, Meta(ge=2)] = 50
+    special_categories: list[str] = []
 
     def passes(self, *, n: int, classes: int) -> Cost:
         """Nothing beyond the clean answers."""
@@ -99,6 +102,7 @@ class ByGroup(Check, frozen=True, kw_only=True):
         """Every attribute, then every intersection, divided and counted."""
         from dlaudit.fairness import tally
 
+        self.remarks(bench, answers)
         positive = self.positive_class(bench.classes)
         parts: dict[str, Partition] = {}
         for attribute, expected in tally.chosen(answers.groups, self.attributes).items():
@@ -121,6 +125,12 @@ class ByGroup(Check, frozen=True, kw_only=True):
             f"{len(classes)} classes and none of them named as the positive one: "
             "set the parameter positive"
         )
+
+    def remarks(self, bench: Bench, answers: Answers) -> dict[str, Caveat]:
+        """What stands beside the counts of special categories. Raises PlanError without a basis."""
+        from dlaudit.fairness import basis
+
+        return basis.checked(self.special_categories, bench.context, answers.groups)
 
     def why_undefined(self, rate: Rate, found: Proportion, classes: tuple[str, ...]) -> str | None:
         """Why a group's rate is not a number here, None where it is one."""
@@ -165,7 +175,7 @@ class Groups(ByGroup, frozen=True, kw_only=True):
                 for name in self.measures:
                     yield counted.undefined(name)
                 continue
-            yield from self._rates(counted, bench.classes)
+            yield from self._rates(counted, bench.classes, self.remarks(bench, answers))
             for where, tally in zip(counted.partition.slices, counted.tallies, strict=True):
                 counts.append({"slice": where, **tally._asdict()})
         yield self.evidence(bench, answers)
@@ -176,7 +186,9 @@ class Groups(ByGroup, frozen=True, kw_only=True):
             caption="Confusion counts of each group: what every rate is computed from.",
         )
 
-    def _rates(self, counted: Counted, classes: tuple[str, ...]) -> Iterator[Yielded]:
+    def _rates(
+        self, counted: Counted, classes: tuple[str, ...], remarks: dict[str, Caveat]
+    ) -> Iterator[Yielded]:
         """The rates of the groups of one partition."""
         from dlaudit.fairness import via_fairlearn
 
@@ -189,6 +201,7 @@ class Groups(ByGroup, frozen=True, kw_only=True):
             yield Measurement(
                 name="group_size", value=tally.n, n=tally.n, exact="a count", slice=where,
                 conditions={"split": self.split}, unit="samples",
+                caveats=tuple(remarks[name] for name in where if name in remarks),
             )  # fmt: skip
             for name, rate in RATES.items():
                 found, conditions = rate.of(tally), self.conditions(classes, name)
