@@ -27,7 +27,7 @@ def table_for(
     """The tables of a plan for files named on the command line; all suites if none is named."""
     table: dict[str, Any] = {
         "model": model_table(model, weights),
-        "data": {"args": {"path": data}},
+        "data": {"args": {"file" if ".py:" in data else "path": data}},
         "suites": list(suites) or [part.name for part in Registry().parts("suites")],
     }
     if train is not None:
@@ -66,7 +66,13 @@ def write_plan(model: str, weights: Path | None, data: str, output: Path) -> str
         table["model"]["args"]["bounds"] = bounds
         opened = looked_at(table)
     folder = output.resolve().parent
-    for part, key in (("model", "file"), ("model", "path"), ("model", "weights"), ("data", "path")):
+    for part, key in (
+        ("model", "file"),
+        ("model", "path"),
+        ("model", "weights"),
+        ("data", "path"),
+        ("data", "file"),
+    ):
         if key in table[part]["args"]:
             table[part]["args"][key] = moved(table[part]["args"][key], folder)
     write_whole(output, plan_text(table, opened, notes).encode())
@@ -104,7 +110,8 @@ def likely_bounds(observed: tuple[float, float]) -> list[float] | None:
 def plan_text(table: dict[str, Any], opened: Opened, notes: Iterable[str]) -> str:
     """The plan as TOML, each choice with its reason."""
     facts = opened.data.facts
-    name = Path(str(table["data"]["args"]["path"])).stem
+    args = table["data"]["args"]
+    name = Path(str(args.get("path") or args["file"])).stem
     suites, idle = fitting_suites(opened)
     lines = [
         "# A plan for dlaudit. What stands here decides what is measured and judged; its hash is",

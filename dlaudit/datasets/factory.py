@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from dlaudit.audit.code_files import code_files
 from dlaudit.audit.files import identity, named_function, refusal, said
 from dlaudit.audit.parts import Dataset
 
@@ -52,7 +53,7 @@ def load(
     )  # fmt: skip
     # Code alone does not say which rows it built: they are part of the identity.
     fingerprint, facts = identity(
-        {"code": path}, {"args": args}, digests={"rows": data.card.fingerprint}
+        code_files(path), {"args": args}, digests={"rows": data.card.fingerprint}
     )
     data.card = msgspec.structs.replace(
         data.card, fingerprint=fingerprint, facts={**data.card.facts, **facts}

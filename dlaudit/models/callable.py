@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from dlaudit.audit.code_files import code_files
 from dlaudit.audit.files import identity, named_function, refusal
 from dlaudit.audit.parts import Model
 from dlaudit.audit.record import Card
@@ -50,6 +51,6 @@ def load(
 
     from dlaudit.models.black_box import BlackBox
 
-    fingerprint, facts = identity({"code": path}, {"function": file.rpartition(":")[2]})
+    fingerprint, facts = identity(code_files(path), {"function": file.rpartition(":")[2]})
     card = Card(name=Path(file).name, fingerprint=fingerprint, facts={"kind": "callable", **facts})
     return BlackBox(function, card=card, bounds=limits, classes=names, batch=size, form=output)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dlaudit.audit.code_files import code_files
 from dlaudit.audit.files import identity, named_file, named_function, refusal, said, sentence
 from dlaudit.audit.parts import Model
 from dlaudit.errors import LoadError, nearest
@@ -62,7 +63,7 @@ def load(
     )
     allowed = checked_digests(allow or [])
     code, factory = named_function(root, file, field="file")
-    files = {"code": code}
+    files = code_files(code)
     reading = None
     if weights is not None:
         files["weights"] = named_file(root, weights, expected="a file of weights")
