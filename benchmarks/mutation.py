@@ -22,6 +22,7 @@ import importlib.abc
 import importlib.machinery
 import importlib.util
 import json
+import math
 import os
 import random
 import signal
@@ -30,12 +31,18 @@ import tempfile
 import time
 import tomllib
 import types
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["DLAUDIT_HYPOTHESIS"] = (
+    "first"  # one failing example will do, it need not be the smallest
+)
 
 import click
 import coverage
@@ -51,8 +58,8 @@ TESTS = {
     "statistics": "tests/audit/test_statistics.py",
 }
 """Module -> the tests that must notice; the slow coverage simulation is left out."""
-SECONDS = 60
-"""A mutant that runs longer is stuck, and noticed."""
+PATIENCE = 10
+"""A mutant that takes so many times, and seconds more, than the sound module is stuck: noticed."""
 PROMISED = 0.9
 
 
@@ -88,44 +95,68 @@ def source_of(module: str) -> str:
     return (ROOT / "dlaudit" / "audit" / f"{module}.py").read_text(encoding="utf-8")
 
 
-def mutants(module: str) -> tuple[list[Mutant], Counter[str]]:
-    """Every mutant that is Python and behaves in its own way; and the numbers of those left out."""
+class Place(NamedTuple):
+    """Where an operator of cosmic-ray applies, and for the how-manieth time."""
+
+    module: str
+    operator: str
+    occurrence: int
+    line: int
+
+
+def places(module: str) -> Iterator[Place]:
+    """Every place at which the module can be broken."""
     import parso.python.tree  # noqa: F401  (cosmic-ray's plug-ins import it in a circle otherwise)
     from cosmic_ray.ast import ast_nodes, get_ast
-    from cosmic_ray.mutating import mutate_code
     from cosmic_ray.plugins import get_operator, operator_names
 
-    source = source_of(module)
-    original = behaviour(source)
-    seen, found, left_out = {original}, [], Counter[str]()
+    nodes = list(ast_nodes(get_ast(source_of(module))))
     for name in sorted(operator_names()):
         kind = get_operator(name)
         if kind.arguments():
             continue
-        operator = kind()
-        places = [
-            place
-            for node in ast_nodes(get_ast(source))
-            for place in operator.mutation_positions(node)
-        ]
-        for occurrence, ((line, _), _) in enumerate(places):
-            code = mutate_code(source, operator, occurrence)
-            try:
+        found = [place for node in nodes for place in kind().mutation_positions(node)]
+        for occurrence, ((line, _), _) in enumerate(found):
+            yield Place(module, name, occurrence, line)
+
+
+class Breaker:
+    """Makes mutants, each behaviour once."""
+
+    def __init__(self) -> None:
+        """Nothing is broken yet. ``left_out`` counts by module what made no mutant."""
+        self.left_out: dict[str, Counter[str]] = {}
+        self._seen: dict[str, set[str]] = {}
+
+    def mutant(self, place: Place) -> Mutant | None:
+        """The module broken at a place; None if that is no Python or changes no behaviour."""
+        from cosmic_ray.mutating import mutate_code
+        from cosmic_ray.plugins import get_operator
+
+        source = source_of(place.module)
+        counts = self.left_out.setdefault(place.module, Counter())
+        seen = self._seen.setdefault(place.module, set())
+        code = mutate_code(source, get_operator(place.operator)(), place.occurrence)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", SyntaxWarning)
                 changed = behaviour(code)
-            except SyntaxError:
-                left_out["is no Python"] += 1
-                continue
-            if changed == original:
-                left_out["changes annotations alone"] += 1
-            elif changed in seen:
-                left_out["is the same as another"] += 1
-            else:
-                seen.add(changed)
-                before, after = changed_lines(source, code)
-                found.append(Mutant(module, name.partition("/")[2], line, before, after, code))
-    return found, left_out
+        except SyntaxError:
+            counts["are no Python"] += 1
+            return None
+        if changed == behaviour(source):
+            counts["change annotations alone"] += 1
+        elif changed in seen:
+            counts["are the same as another"] += 1
+        else:
+            seen.add(changed)
+            before, after = changed_lines(source, code)
+            operator = place.operator.partition("/")[2]
+            return Mutant(place.module, operator, place.line, before, after, code)
+        return None
 
 
+@cache
 def behaviour(source: str) -> str:
     """The syntax tree without annotations, which are text and never evaluated in these modules."""
     tree = ast.parse(source)
@@ -167,7 +198,10 @@ class Served(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
     def exec_module(self, module: types.ModuleType) -> None:
         """Execute the code as if it stood in the file."""
-        exec(compile(self.code, self.file, "exec"), module.__dict__)  # noqa: S102
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", SyntaxWarning)  # `x is 0` is what was asked for
+            code = compile(self.code, self.file, "exec")
+        exec(code, module.__dict__)  # noqa: S102
 
 
 class Chosen:
@@ -178,9 +212,9 @@ class Chosen:
         self.ids = ids
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """Keep and order."""
+        """Keep and order. None are there if the broken module cannot be imported."""
         by_id = {item.nodeid: item for item in items}
-        items[:] = [by_id[one] for one in self.ids]
+        items[:] = [by_id[one] for one in self.ids if one in by_id]
 
 
 class Watch:
@@ -210,11 +244,11 @@ def pytest_run(module: str, *plugins: object) -> int:
     return int(pytest.main([*options, TESTS[module]], plugins=list(plugins)))
 
 
-def in_a_fork(work: Callable[[], int]) -> int:
-    """The exit code of ``work`` in a silent copy of this process; -1 if it was stuck."""
+def in_a_fork(work: Callable[[], int], *, limit: float = 600) -> int:
+    """The exit code of ``work`` in a silent copy of this process; -1 if it took longer."""
     gc.freeze()  # what is loaded stays shared: the copy need not look through it for garbage
     if (child := os.fork()) == 0:
-        signal.alarm(SECONDS)
+        signal.alarm(math.ceil(limit))
         code = 99
         with contextlib.suppress(BaseException), Path(os.devnull).open("w") as nowhere:
             os.dup2(nowhere.fileno(), 1)
@@ -265,10 +299,17 @@ def attempt(mutant: Mutant, tests: Sequence[Known], imported: frozenset[int]) ->
         sys.meta_path.insert(0, Served(mutant.module, mutant.code))
         return pytest_run(mutant.module, Chosen(ids))
 
+    limit = PATIENCE * (1 + sum(test.seconds for test in tests if test.id in ids))
     start = time.monotonic()
-    code = in_a_fork(work) if ids else 0
-    outcome = {0: "survived", -1: "stuck"}.get(code, "killed")
-    return Tried(mutant, outcome, round(time.monotonic() - start, 2))
+    code = in_a_fork(work, limit=limit) if ids else 0
+    if code not in OUTCOMES:
+        message = f"pytest ended with {code} on {mutant.module}:{mutant.line} {mutant.after}"
+        raise click.ClickException(message)
+    return Tried(mutant, OUTCOMES[code], round(time.monotonic() - start, 2))
+
+
+OUTCOMES = {0: "survived", 1: "killed", 2: "killed", -1: "stuck"}
+"""What pytest's exit code says; 2 is a module that cannot even be imported."""
 
 
 def statement_lines(mutant: Mutant) -> set[int]:
@@ -324,13 +365,13 @@ def score(tried: Sequence[Tried]) -> float:
     return sum(one.outcome != "survived" for one in tried) / len(tried)
 
 
-def table(tried: Sequence[Tried], left_out: dict[str, Counter[str]]) -> str:
+def table(tried: Sequence[Tried]) -> str:
     """Counts per module."""
     lines = [
         "| module | mutants | killed | stuck | survived | score |",
         "|---|---|---|---|---|---|",
     ]
-    for module in [*left_out, "all"]:
+    for module in [*TESTS, "all"]:
         of = [one for one in tried if module in {one.mutant.module, "all"}]
         if of:
             count = Counter(one.outcome for one in of)
@@ -374,9 +415,9 @@ python benchmarks/mutation.py                # this page; {minutes:.0f} minutes 
 python benchmarks/mutation.py --sample 100   # a seeded sample, for CI
 ```
 
-{table(tried, left_out)}
+{table(tried)}
 
-A *stuck* mutant never came to an end and was stopped after {SECONDS} s: noticed too. Only the fast
+A *stuck* mutant never came to an end and was stopped: noticed too. Only the fast
 tests run, not the simulation of coverage. Not counted, because they are no mutants of behaviour:
 
 {omitted}
@@ -397,23 +438,22 @@ def main(modules: tuple[str, ...], sample: int | None, log: Path | None) -> None
     """Break the modules (default: all) and count what the tests notice."""
     os.chdir(ROOT)
     preload()
-    left_out: dict[str, Counter[str]] = {}
-    todo: list[Mutant] = []
-    for module in modules or tuple(TESTS):
-        found, left_out[module] = mutants(module)
-        todo += found
-    if sample and sample < len(todo):
-        todo = random.Random(20261123).sample(todo, sample)  # noqa: S311  (no secret)
-    tests = {module: known_tests(module) for module in left_out}
+    chosen = modules or tuple(TESTS)
+    everywhere = [place for module in chosen for place in places(module)]
+    if sample:
+        random.Random(20261123).shuffle(everywhere)  # noqa: S311  (no secret)
+    breaker = Breaker()
+    todo = list(islice(filter(None, map(breaker.mutant, everywhere)), sample))
+    tests = {module: known_tests(module) for module in chosen}
     tried, book = [], Log(log)
     for number, mutant in enumerate(todo, 1):
         tried.append(book.attempt(mutant, *tests[mutant.module]))
         if tried[-1].outcome == "survived" or number % 50 == 0:
             print(f"{number}/{len(todo)} {tried[-1].outcome} {mutant.module}:{mutant.line} "
                   f"{mutant.after}", file=sys.stderr, flush=True)  # fmt: skip
-    print(table(tried, left_out), survivors(tried), sep="\n\n")
+    print(table(tried), survivors(tried), sep="\n\n")
     if not sample and not modules:
-        PAGE.write_text(page(tried, left_out), encoding="utf-8")
+        PAGE.write_text(page(tried, breaker.left_out), encoding="utf-8")
     if score(tried) < PROMISED:
         raise SystemExit(1)
 
