@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from dlaudit.fairness.tally import Partition
 
 BEST = "best"
+EQUALIZED_ODDS = "equalized_odds_spread"
+ODDS = ("true_positive_rate", "false_positive_rate")
 
 
 class Row(NamedTuple):
@@ -41,6 +43,13 @@ class Row(NamedTuple):
         return [group for group, reason in enumerate(self.reasons) if reason is None]
 
 
+class Chance(NamedTuple):
+    """The p of a spread, adjusted (Holm 1979) if ``tests`` of them are one search."""
+
+    p: float
+    tests: int
+
+
 class Disparity(ByGroup, frozen=True, kw_only=True):
     """Differences and ratios of rates between groups, and the widest gap of each attribute.
 
@@ -52,14 +61,19 @@ class Disparity(ByGroup, frozen=True, kw_only=True):
 
     ``<rate>_spread`` = largest - smallest and ``<rate>_worst_ratio`` = smallest / largest over the
     groups of an attribute, with intervals that can reach 0 and 1, and ``<rate>_spread_p``, the p of
-    2,000 permutations. Groups of an intersection are a search: the level of their differences and
-    ratios is Bonferroni's. Every group that is too small to compare is listed.
+    2,000 permutations. ``equalized_odds_spread`` is the larger of the spreads of the true and of the
+    false positive rate. Groups of an intersection are a search: the level of their differences and
+    ratios is Bonferroni's; p-values over several intersections are Holm's. Every group that is too
+    small to compare is listed.
     """
 
-    measures: ClassVar[tuple[str, ...]] = tuple(
-        f"{rate}_{what}"
-        for rate in RATES
-        for what in ("difference", "ratio", "spread", "spread_p", "worst_ratio")
+    measures: ClassVar[tuple[str, ...]] = (
+        *(
+            f"{rate}_{what}"
+            for rate in RATES
+            for what in ("difference", "ratio", "spread", "spread_p", "worst_ratio")
+        ),
+        EQUALIZED_ODDS,
     )
 
     reference: dict[str, str] | Literal["best"] | None = None
@@ -68,18 +82,28 @@ class Disparity(ByGroup, frozen=True, kw_only=True):
         """Compare the groups of every attribute and intersection asked for."""
         from dlaudit.fairness import tally
 
+        if self.one_vs_rest:
+            yield from self.each_class(bench)
+            return
+
         answers = bench.answers(self.split)
         if isinstance(self.reference, dict):
             tally.known_attributes(self.reference, answers.groups)
+        rows: list[Row] = []
         for counted in self.counted(bench, answers):
             if isinstance(counted, Crowd):
                 for name in self.measures:
                     yield counted.undefined(name)
                 continue
             reference = self._reference(counted)
-            for row in self._rows(counted, bench.classes):
+            found = list(self._rows(counted, bench.classes))
+            for row in found:
                 yield from self._per_group(row, reference)
-                yield from self._overall(row, bench)
+            yield self._odds({row.name: row for row in found}, bench)
+            rows += found
+        chances = self._chances(rows, bench)
+        for place, row in enumerate(rows):
+            yield from self._overall(row, bench, chances.get(place))
         yield self.evidence(bench, answers)
 
     def _reference(self, counted: Counted) -> int | None:
@@ -161,27 +185,71 @@ class Disparity(ByGroup, frozen=True, kw_only=True):
         yield "difference", results[0]
         yield "ratio", results[1].reason if isinstance(results[1], gaps.NoGap) else results[1]
 
-    def _overall(self, row: Row, bench: Bench) -> Iterator[Yielded]:
+    def _chances(self, rows: list[Row], bench: Bench) -> dict[int, Chance]:
+        """The p of each row that compares groups, by its place; intersections share one search."""
+        from dlaudit.audit.statistics import holm
+        from dlaudit.fairness import gaps
+
+        found = {}
+        for place, row in enumerate(rows):
+            usable = [row.proportions[group] for group in row.estimable]
+            if len(usable) > 1:
+                rng = bench.rng(f"permutation/{row.partition.attribute}/{row.name}")
+                found[place] = Chance(gaps.permutation_p(usable, rng), 1)
+        for name in RATES:
+            search = [
+                place for place in found
+                if rows[place].name == name and rows[place].partition.is_intersection
+            ]  # fmt: skip
+            adjusted = holm([found[place].p for place in search])
+            for place, p in zip(search, adjusted, strict=True):
+                found[place] = Chance(p, len(search))
+        return found
+
+    def _odds(self, rows: dict[str, Row], bench: Bench) -> Measurement | Undefined:
+        """The larger of the widest gaps of the true and the false positive rate."""
+        from dlaudit.fairness import gaps
+
+        pair = [rows[name] for name in ODDS]
+        conditions = {**pair[0].conditions, "attribute": pair[0].partition.attribute}
+        usable = [[row.proportions[group] for group in row.estimable] for row in pair]
+        if min(map(len, usable)) < 2:
+            reason = next(
+                f"{row.name}: fewer than two groups to compare. {_left_out(row)}".strip()
+                for row in pair if len(row.estimable) < 2
+            )  # fmt: skip
+            return Undefined(name=EQUALIZED_ODDS, reason=reason, conditions=conditions)
+        one, other = (gaps.spread(groups) for groups in usable)
+        strict = 1 - (1 - LEVEL) / 2
+        stricter = gaps.spread(usable[0], strict), gaps.spread(usable[1], strict)
+        found = gaps.larger(one, other, stricter)
+        caveats = tuple(dict.fromkeys(doubt for row in pair for doubt in self._caveats(row, bench)))
+        return Measurement(
+            name=EQUALIZED_ODDS, value=found.value, interval=found.interval, n=found.n,
+            direction="lower", conditions=conditions, caveats=caveats,
+        )  # fmt: skip
+
+    def _overall(self, row: Row, bench: Bench, chance: Chance | None) -> Iterator[Yielded]:
         """The widest gap over the groups of the attribute."""
         from dlaudit.fairness import gaps
 
         conditions = {**row.conditions, "attribute": row.partition.attribute}
         usable = [row.proportions[group] for group in row.estimable]
-        if len(usable) < 2:
+        if chance is None:
             reason = f"fewer than two groups to compare. {_left_out(row)}".strip()
             yield from _undefined(row, ("spread", "spread_p", "worst_ratio"), reason, conditions)
             return
         caveats = self._caveats(row, bench)
         spread, worst = gaps.spread(usable), gaps.worst_ratio(usable)
-        rng = bench.rng(f"permutation/{row.partition.attribute}/{row.name}")
+        search: dict[str, Scalar] = {"holm_tests": chance.tests} if chance.tests > 1 else {}
         yield Measurement(
             name=f"{row.name}_spread", value=spread.value, interval=spread.interval, n=spread.n,
             direction="lower", conditions=conditions, caveats=caveats,
         )  # fmt: skip
         yield Measurement(
-            name=f"{row.name}_spread_p", value=gaps.permutation_p(usable, rng), n=spread.n,
+            name=f"{row.name}_spread_p", value=chance.p, n=spread.n,
             exact="the p of a seeded permutation test of these very samples",
-            conditions={**conditions, "resamples": gaps.RESAMPLES}, caveats=caveats,
+            conditions={**conditions, "resamples": gaps.RESAMPLES, **search}, caveats=caveats,
         )  # fmt: skip
         if isinstance(worst, gaps.NoGap):
             yield from _undefined(row, ("worst_ratio",), worst.reason, conditions)

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from dlaudit.fairness.tally import Cells, Partition
 
 
+BALANCED = "balanced_accuracy"
+
+
 class Counted(NamedTuple):
     """One way of dividing the samples, counted: a tally per group of ``partition``."""
 
@@ -54,7 +57,8 @@ class ByGroup(Check, frozen=True, kw_only=True):
     its denominator, else it is undefined. positive: the class that counts as selected, by name or
     index; of two classes the second. most_groups: attributes with more values are not groups.
     special_categories: attributes that are special categories of personal data, measured only if the
-    plan's context declares a ``special_category_basis``.
+    plan's context declares a ``special_category_basis``. one_vs_rest: every class in turn is taken as
+    the positive one.
     """
 
     needs: ClassVar[Needs] = Needs(model=("decisions",), data=("labels", "groups"))
@@ -66,6 +70,7 @@ class ByGroup(Check, frozen=True, kw_only=True):
     split: str = "test"
     most_groups: Annotated[int, Meta(ge=2)] = 50
     special_categories: list[str] = []
+    one_vs_rest: bool = False
 
     def passes(self, *, n: int, classes: int) -> Cost:
         """Nothing beyond the clean answers."""
@@ -97,6 +102,29 @@ class ByGroup(Check, frozen=True, kw_only=True):
         if RATES[rate].needs_positive and positive is not None:
             stated["positive"] = classes[positive]
         return stated
+
+    def each_class(self, bench: Bench) -> Iterator[Yielded]:
+        """What the check measures with every class in turn as the positive one.
+
+        Numbers that need no positive class, and the evidence per sample, are told once. Raises
+        PlanError where a positive class is named as well.
+        """
+        from msgspec.structs import replace
+
+        if self.positive is not None:
+            message = (
+                "one_vs_rest takes every class as positive: expected no parameter positive, got "
+                f"{self.positive!r}"
+            )
+            raise PlanError(message)
+        for index in range(len(bench.classes)):
+            for one in replace(self, positive=index, one_vs_rest=False).measure(bench):
+                if isinstance(one, Artifact):
+                    told = index == 0 or one.media_type == "application/json"
+                else:
+                    told = index == 0 or "positive" in one.conditions
+                if told:
+                    yield one
 
     def counted(self, bench: Bench, answers: Answers) -> Iterator[Counted | Crowd]:
         """Every attribute, then every intersection, divided and counted."""
@@ -161,13 +189,17 @@ class Groups(ByGroup, frozen=True, kw_only=True):
 
     Point values by fairlearn (``via_fairlearn``), intervals from the counts (Wilson 1927), n is the
     rate's own denominator. A rate whose denominator is below ``minimum`` is undefined, with the
-    count. ``group_size`` counts every group, also those that are unknown or hold no sample.
+    count. ``balanced_accuracy`` is the mean of the true positive and the true negative rate.
+    ``group_size`` counts every group, also those that are unknown or hold no sample.
     """
 
-    measures: ClassVar[tuple[str, ...]] = (*RATES, "group_size")
+    measures: ClassVar[tuple[str, ...]] = (*RATES, BALANCED, "group_size")
 
     def measure(self, bench: Bench) -> Iterator[Yielded]:
         """Measure every group of every attribute and intersection asked for."""
+        if self.one_vs_rest:
+            yield from self.each_class(bench)
+            return
         answers = bench.answers(self.split)
         counts: list[dict[str, Any]] = []
         for counted in self.counted(bench, answers):
@@ -214,3 +246,25 @@ class Groups(ByGroup, frozen=True, kw_only=True):
                     name=name, value=value, n=found.n, slice=where, conditions=conditions,
                     interval=wilson(found.successes, found.n), direction=rate.better,
                 )  # fmt: skip
+            yield self._balanced(where, tally, classes)
+
+    def _balanced(
+        self, where: dict[str, str], tally: Tally, classes: tuple[str, ...]
+    ) -> Measurement | Undefined:
+        """The mean of the true positive and the true negative rate of one group."""
+        from dlaudit.fairness import gaps
+
+        sensitive, specific = RATES["true_positive_rate"], RATES["false_positive_rate"]
+        rates = sensitive.of(tally), specific.of(tally)
+        conditions = self.conditions(classes, "true_positive_rate")
+        reasons = [
+            self.why_undefined(rate, found, classes)
+            for rate, found in zip((sensitive, specific), rates, strict=True)
+        ]
+        if reason := next((one for one in reasons if one), None):
+            return Undefined(name=BALANCED, reason=reason, slice=where, conditions=conditions)
+        found = gaps.mean_of_two(rates[0], Proportion(tally.tn, tally.tn + tally.fp))
+        return Measurement(
+            name=BALANCED, value=found.value, n=found.n, slice=where, conditions=conditions,
+            interval=found.interval, direction="higher",
+        )  # fmt: skip

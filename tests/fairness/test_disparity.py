@@ -6,6 +6,7 @@ from itertools import permutations
 import msgspec
 import numpy as np
 import pytest
+from fairlearn.metrics import equalized_odds_difference
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from statsmodels.stats.proportion import confint_proportions_2indep
@@ -13,7 +14,7 @@ from statsmodels.stats.proportion import confint_proportions_2indep
 from dlaudit.audit import statistics
 from dlaudit.audit.parts import decode_parameter
 from dlaudit.audit.record import Artifact, Measurement, Undefined
-from dlaudit.errors import UnknownName
+from dlaudit.errors import PlanError, UnknownName
 from dlaudit.fairness import gaps
 from dlaudit.fairness.disparity import Disparity
 from dlaudit.fairness.groups import Groups
@@ -52,7 +53,7 @@ def test_every_measured_name_is_declared_beforehand(bench_of, rows_of, told):
     y, predicted, group = rows_of(THREE)
     names = {key[0] for key in told(Disparity(), bench_of(y, predicted, {"race": group}))}
     assert names == set(Disparity.measures)
-    assert len(names) == 5 * len(RATES)
+    assert len(names) == 5 * len(RATES) + 1
 
 
 class TestReference:
@@ -391,3 +392,67 @@ def test_parameters_are_read_from_a_plan():
     for wrong in ("largest", {"race": 3}):
         with pytest.raises(msgspec.ValidationError):
             msgspec.convert({"reference": wrong}, Disparity, dec_hook=decode_parameter)
+
+
+def test_equalized_odds_is_the_larger_of_two_spreads(bench_of, rows_of, told):
+    """True positive rates .9, .6, .8; false positive rates .2, .25, .5."""
+    y, predicted, group = rows_of(THREE)
+    found = told(Disparity(), bench_of(y, predicted, {"race": group}))
+    odds = found["equalized_odds_spread", "race"]
+    assert odds.value == pytest.approx(0.3)
+    one, other = (
+        found[f"{rate}_spread", "race"].interval
+        for rate in ("true_positive_rate", "false_positive_rate")
+    )
+    assert odds.interval.high == max(one.high, other.high)
+    assert 0 <= odds.interval.low < max(one.low, other.low)
+    reference = equalized_odds_difference(y, predicted, sensitive_features=group)
+    assert odds.value == pytest.approx(reference)
+    one_sided = np.zeros_like(y)
+    found = told(Disparity(), bench_of(one_sided, predicted, {"race": group}))
+    assert "0 actual positives" in found["equalized_odds_spread", "race"].reason
+
+
+def test_the_p_values_of_intersections_are_one_search(bench_of, told):
+    """Holm 1979: the smallest of three counts thrice."""
+    rng = np.random.default_rng(1)
+    n = 1200
+    y = rng.integers(0, 2, n)
+    groups = {name: rng.choice([f"{name}0", f"{name}1"], n) for name in "abc"}
+    predicted = (rng.random(n) < np.where(groups["a"] == "a0", 0.45, 0.52)).astype(int)
+    bench = bench_of(y, predicted, groups)
+    found = told(Disparity(intersections=True), bench)
+    pairs = ("a & b", "a & c", "b & c")
+    alone = {
+        pair: told(Disparity(intersections=[pair.split(" & ")]), bench)[
+            "selection_rate_spread_p", pair
+        ]
+        for pair in pairs
+    }
+    adjusted = statistics.holm([alone[pair].value for pair in pairs])
+    for pair, p in zip(pairs, adjusted, strict=True):
+        one = found["selection_rate_spread_p", pair]
+        assert (one.value, one.conditions["holm_tests"]) == (pytest.approx(p), 3)
+    assert "holm_tests" not in found["selection_rate_spread_p", "a"].conditions
+    assert "holm_tests" not in alone["a & b"].conditions
+
+
+def test_every_class_in_turn_is_the_positive_one_if_asked(bench_of, told):
+    rng = np.random.default_rng(2)
+    y, predicted = rng.integers(0, 3, (2, 600))
+    bench = bench_of(y, predicted, {"sex": np.repeat(["a", "b"], 300)}, classes=("x", "y", "z"))
+    found = [
+        one for check in (Groups(one_vs_rest=True), Disparity(one_vs_rest=True))
+        for one in check.measure(bench) if isinstance(one, Measurement | Undefined)
+    ]  # fmt: skip
+    keys = [(one.name, str(one.slice), str(one.conditions)) for one in found]
+    assert len(keys) == len(set(keys))
+    per_class = [one for one in found if one.name == "selection_rate" and one.slice["sex"] == "a"]
+    assert {one.conditions["positive"]: one.value for one in per_class} == {
+        name: pytest.approx(np.mean(predicted[:300] == index)) for index, name in enumerate("xyz")
+    }
+    assert sum(one.name == "accuracy" for one in found) == 2
+    gaps_of = [one for one in found if one.name == "true_positive_rate_difference"]
+    assert sorted(one.conditions["positive"] for one in gaps_of) == ["x", "y", "z"]
+    with pytest.raises(PlanError, match="expected no parameter positive"):
+        list(Groups(one_vs_rest=True, positive="x").measure(bench))

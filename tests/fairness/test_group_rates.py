@@ -8,15 +8,16 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sklearn.metrics import balanced_accuracy_score
 from statsmodels.stats.proportion import proportion_confint
 
 from dlaudit.audit.parts import decode_parameter
 from dlaudit.audit.record import Artifact, Measurement, Undefined
 from dlaudit.errors import AuditError, NonFinite, PlanError, UnknownName
+from dlaudit.fairness import gaps, via_fairlearn
 from dlaudit.fairness import tally as counting
-from dlaudit.fairness import via_fairlearn
 from dlaudit.fairness.groups import Groups
-from dlaudit.fairness.rates import RATES, Tally
+from dlaudit.fairness.rates import RATES, Proportion, Tally
 
 TWO = {"a": (40, 10, 5, 45), "b": (60, 20, 16, 24)}
 
@@ -369,3 +370,26 @@ def test_evidence_holds_every_sample_and_the_confusion_counts(bench_of, rows_of,
 def test_groups_cost_no_pass_beyond_the_clean_answers():
     cost = Groups().passes(n=1000, classes=2)
     assert (cost.forward, cost.backward) == (0, 0)
+
+
+def test_balanced_accuracy_is_the_mean_of_both_true_rates(bench_of, rows_of, told):
+    y, predicted, group = rows_of({**TWO, "c": (50, 10, 5, 5)})
+    found = told(Groups(), bench_of(y, predicted, {"sex": group}))
+    one = found["balanced_accuracy", "a"]
+    assert one.value == pytest.approx((40 / 50 + 45 / 50) / 2)
+    assert one.value == pytest.approx(
+        balanced_accuracy_score(y[group == "a"], predicted[group == "a"])
+    )
+    assert one.interval.low < one.value < one.interval.high
+    assert found["balanced_accuracy", "c"].reason.startswith("10 actual positives")
+
+
+def test_the_interval_of_balanced_accuracy_holds_its_level():
+    rng = np.random.default_rng(8)
+    held = []
+    for m, n, p, q in ((30, 30, 0.9, 0.5), (40, 300, 0.7, 0.95), (100, 100, 0.5, 0.5)):
+        for one, other in zip(rng.binomial(m, p, 400), rng.binomial(n, q, 400), strict=True):
+            found = gaps.mean_of_two(Proportion(int(one), m), Proportion(int(other), n)).interval
+            held.append(found.low <= (p + q) / 2 <= found.high)
+    print(f"balanced accuracy: coverage {np.mean(held):.4f} over 1200 trials")
+    assert np.mean(held) >= 0.94
