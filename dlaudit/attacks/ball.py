@@ -33,7 +33,7 @@ class Ball:
         self.low, self.high = self._box(threat.bounds)
 
     def _box(self, bounds: tuple[Any, Any] | None) -> tuple[Tensor, Tensor]:
-        """The smallest box around the ball, cut by the valid range: two tensors like x."""
+        """The valid range around each input, in linf cut to the ball: two tensors like x."""
         x = self.x
         low, high = torch.full_like(x, -torch.inf), torch.full_like(x, torch.inf)
         if bounds is not None:
@@ -41,8 +41,8 @@ class Ball:
                 valid_end(end, x, up=up) for end, up in zip(bounds, (True, False), strict=True)
             )
             low, high = torch.minimum(bottom, x), torch.maximum(top, x)
-        # In l0 a value may move as far as the range allows; in the other norms no further than epsilon.
-        if self.norm != "l0":
+        # Only in linf is the ball itself a box; cutting the others to one would bend directions.
+        if self.norm == "linf":
             reach = torch.full_like(x, self.epsilon, dtype=torch.float64)
             low = torch.maximum(low, moved_inward(x, -reach))
             high = torch.minimum(high, moved_inward(x, reach))
@@ -65,11 +65,11 @@ class Ball:
         if self.norm == "linf":
             return inside
         delta = (inside.double() - self.x.double()).flatten(1)
-        outside = norm_of(delta, self.norm) > self.epsilon
+        outside = norm_of(delta, self.norm) > self.epsilon * (1 + TOLERANCE)
         if not outside.any():
             return inside
         shrunk = shrink(delta, self.norm, self.epsilon).view_as(inside)
-        nearer = moved_inward(self.x, shrunk)
+        nearer = moved_inward(self.x, shrunk).clamp(self.low, self.high)
         return torch.where(outside.view(-1, *[1] * (inside.ndim - 1)), nearer, inside)
 
     def step(self, x: Tensor, gradient: Tensor, size: float) -> Tensor:
@@ -156,10 +156,11 @@ def unit(direction: Tensor) -> Tensor:
 
 def shrink(delta: Tensor, norm: Norm, epsilon: float) -> Tensor:
     """The nearest perturbations of norm epsilon, none of whose values grows. delta: (B, d) float64."""
-    if norm == "l2":
-        length = norm_of(delta, "l2").unsqueeze(1).clamp_min(torch.finfo(delta.dtype).tiny)
-        return delta * (epsilon / length).clamp_max(1)
     size = delta.abs()
+    if norm == "l0":
+        kept = min(int(epsilon), size.shape[1])
+        largest = size.topk(kept, dim=1).indices
+        return torch.zeros_like(delta).scatter(1, largest, delta.gather(1, largest))
     if norm == "l1":
         # Duchi et al. 2008, fig. 1: soft-thresholding at the theta that brings the sum to epsilon.
         ordered = size.sort(dim=1, descending=True).values
@@ -167,7 +168,7 @@ def shrink(delta: Tensor, norm: Norm, epsilon: float) -> Tensor:
         count = torch.arange(1, size.shape[1] + 1, dtype=size.dtype, device=size.device)
         last = (ordered * count > excess).sum(dim=1, keepdim=True).clamp_min(1)
         theta = (excess.gather(1, last - 1) / last).clamp_min(0)
-        return delta.sign() * (size - theta).clamp_min(0)
-    kept = min(int(epsilon), size.shape[1])
-    largest = size.topk(kept, dim=1).indices
-    return torch.zeros_like(delta).scatter(1, largest, delta.gather(1, largest))
+        delta = delta.sign() * (size - theta).clamp_min(0)
+    # In l2 this is all; in l1 it takes back what cancelled where epsilon is tiny beside delta.
+    length = norm_of(delta, norm).unsqueeze(1).clamp_min(torch.finfo(delta.dtype).tiny)
+    return delta * (epsilon / length).clamp_max(1)

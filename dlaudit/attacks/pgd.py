@@ -27,7 +27,7 @@ class PGD(Attack, frozen=True, kw_only=True):
     loss: what the steps raise. schedule: steps that shrink linearly to nothing, or all alike.
     step_size: of the first step, in input units (a number or ``"a/b"``); by default 2 epsilon
     (linear) or 2.5 epsilon / steps (constant). random_start: begin anywhere in the ball, else at the
-    clean input. The defaults are those that fooled most per pass in docs/decisions.
+    clean input. Why these defaults: docs/decisions/0010-steps-of-pgd.md.
     """
 
     norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2")

@@ -47,7 +47,7 @@ SUITE = Suite(
     runs={
         "attacks.fgsm": {"epsilon": BUDGET},
         "attacks.pgd": {"epsilon": CURVE},
-        # The two nearest rivals give what all ten give (docs/decisions), at a fifth of the passes.
+        # The two nearest rivals fool whom all nine fool, at a fifth of the passes (docs/decisions/0010).
         "attacks.deepfool": {
             "use": "foolbox:LinfDeepFoolAttack", "epsilon": CURVE, "candidates": 3, "samples": 512,
         },

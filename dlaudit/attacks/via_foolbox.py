@@ -29,7 +29,7 @@ import msgspec
 
 from dlaudit.attacks.base import Attack, Norm, Threat
 from dlaudit.audit.parts import Batch, Model, Needs
-from dlaudit.audit.record import Scalar
+from dlaudit.audit.record import Cost, Scalar
 from dlaudit.errors import AuditError, NotOffered, UnknownName
 
 if TYPE_CHECKING:
@@ -43,6 +43,11 @@ WITHOUT_GRADIENTS = frozenset({
     "saltandpepper",
 })  # fmt: skip
 """foolbox's modules whose attacks ask for decisions only: they run on models without gradients."""
+GRADIENT_STEPS = frozenset({
+    "basic_iterative_method", "fast_gradient_method", "mi_fgsm", "projected_gradient_descent",
+    "sparse_l1_descent_attack",
+})  # fmt: skip
+"""foolbox's modules whose attacks spend one forward and one backward pass a step."""
 NEEDS_MORE = frozenset({"BinarizationRefinementAttack", "DatasetAttack", "GenAttack"})
 """They want starting points, a data set, a target class: what an untargeted search has not."""
 SET_HERE = frozenset({"self", "distance", "constraint", "tensorboard"})
@@ -91,7 +96,9 @@ class Foolbox(Attack, frozen=True, kw_only=True):
         seed = int(torch.randint(2**31, (1,), generator=generator))
         # A minimal-norm attack is not told of a budget: the harness reads the norm of what it returns.
         budget = {} if self.minimal else {"epsilon": threat.epsilon}
-        with seeded(seed, model.device):
+        with seeded(seed, model.device), warnings.catch_warnings():
+            # It warns of what it then raises, or of what the harness measures.
+            warnings.simplefilter("ignore", UserWarning)
             try:
                 opened = foolbox.PyTorchModel(net, bounds=(low, high), device=model.device)
                 goal = foolbox.criteria.Misclassification(batch.y)
@@ -107,16 +114,25 @@ class Foolbox(Attack, frozen=True, kw_only=True):
         """The foolbox attack with these parameters, for this norm."""
         found = attacks()[self.kind]
         accepted = inspect.signature(found).parameters
-        given = {
-            name: value
-            for name in accepted
-            if name in self.__struct_fields__ and (value := getattr(self, name)) is not None
-        }
+        given = {name: getattr(self, name) for name in accepted if name in self.__struct_fields__}
         if "distance" in accepted:
             given["distance"] = getattr(imported().distances, self.norm)
         if "constraint" in accepted:
             given["constraint"] = self.norm
         return found(**given)
+
+    def passes(self, *, n: int, classes: int) -> Cost | None:
+        """The most it can cost where foolbox's loop is plain to read; else None."""
+        family = attacks()[self.kind].__module__.rpartition(".")[2]
+        steps = getattr(self, "steps", 1)
+        if family == "deepfool":
+            # One pass orders the classes; every step differentiates each rival. One search for all.
+            rivals = min(getattr(self, "candidates", None) or classes, classes) - 1
+            searched = min(n, self.samples or n) * steps * rivals
+            return Cost(forward=searched + n + self.attacked(n), backward=searched)
+        if family in GRADIENT_STEPS:
+            return Cost(forward=self.attacked(n) * (steps + 1), backward=self.attacked(n) * steps)
+        return None
 
     def conditions(self, epsilon: float) -> dict[str, Scalar]:
         """See ``Attack.conditions``; foolbox runs each attack once."""
