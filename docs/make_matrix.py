@@ -24,6 +24,8 @@ from dlaudit.audit.subject import load
 
 PAGE = Path(__file__).parent / "what-works-with-what.md"
 OWN = "dlaudit"
+FAMILIES = {"foolbox": ("foolbox:LinfDeepFoolAttack", "foolbox:BoundaryAttack")}
+"""A family is shown by a member that uses gradients, and one that asks for decisions only."""
 MODEL_WORDS = ("decisions", "logits", "gradients", "module")
 DATA_WORDS = ("labels", "groups", "mask", "images", "tabular", "tokens")
 
@@ -61,7 +63,8 @@ WORDS = """
 """
 
 GROUPS = """\
-What the format can hold; groups and masks only where the file has them or the plan declares them.
+Of a small file each; groups and masks only where the file has them or the plan declares them. Whether
+arrays (`npz`, `factory`) are images, a table or tokens is told by their shape and type.
 """
 
 
@@ -79,7 +82,12 @@ def page() -> str:
         (root / "net.py").write_text(NET)
         models = {p.name: model_offers(p, root, registry) for p in own(registry, "models")}
         data = {p.name: data_offers(p, root, registry) for p in own(registry, "datasets")}
-    checks = {p.name: needs_of(p) for group in ("checks", "attacks") for p in own(registry, group)}
+    checks = {
+        name: needs_of(registry.check(name))
+        for group in ("checks", "attacks")
+        for part in own(registry, group)
+        for name in FAMILIES.get(part.name, (part.name,))
+    }
     parts = [
         HEAD,
         "## What models offer\n",
@@ -145,8 +153,7 @@ def suite_runs(part: Part) -> str:
 
 def needs_of(part: Part) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """What a check needs of model and data, as it is with default parameters."""
-    member = {"foolbox": {"attack": "LinfDeepFoolAttack"}}.get(part.name, {})
-    check, problems = build(part, member)
+    check, problems = build(part, {})
     if check is None:
         message = f"{part.name}: {problems}"
         raise ValueError(message)

@@ -1,0 +1,65 @@
+"""Writes docs/images/report.png: the first screen of the report on the demo's planted model.
+
+    python docs/make_pictures.py             runs the demo in a temporary folder
+    python docs/make_pictures.py DEMO        takes a demo that has run already
+
+Needs chromium. What it shows is looked at by people, not compared by a test.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from PIL import Image
+
+PICTURE = Path(__file__).parent / "images" / "report.png"
+WIDTH, HEIGHT, SCALE = 1120, 1000, 2
+COLOURS = 128
+MOST_BYTES = 300_000
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+
+
+def main() -> None:
+    """Make the picture."""
+    with tempfile.TemporaryDirectory() as folder:
+        demo = Path(sys.argv[1]) if len(sys.argv) > 1 else demonstrated(Path(folder) / "demo")
+        taken = Path(folder) / "taken.png"
+        screenshot(demo / "planted" / "report.html", taken)
+        PICTURE.parent.mkdir(exist_ok=True)
+        small = Image.open(taken).convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
+        small.save(PICTURE, optimize=True)
+    size = PICTURE.stat().st_size
+    print(f"{PICTURE}: {size:,} bytes")
+    if size > MOST_BYTES:
+        sys.exit(f"expected at most {MOST_BYTES:,} bytes")
+
+
+def demonstrated(folder: Path) -> Path:
+    """Run the demo, which ends with 1 because its defects are found."""
+    subprocess.run(  # noqa: S603  (our own command)
+        [sys.executable, "-m", "dlaudit.cli", "demo", "--out", str(folder), "--quiet"], check=False
+    )
+    return folder
+
+
+def screenshot(page: Path, picture: Path) -> None:
+    """The first screen of a page, at twice the resolution, without any network."""
+    browser = next((found for name in BROWSERS if (found := shutil.which(name))), None)
+    if browser is None:
+        sys.exit(f"expected a browser, found none of {', '.join(BROWSERS)}")
+    subprocess.run(  # noqa: S603  (a browser of this machine, a page of our own)
+        [
+            browser, "--headless", "--no-sandbox", "--hide-scrollbars", "--disable-gpu",
+            f"--window-size={WIDTH},{HEIGHT}", f"--force-device-scale-factor={SCALE}",
+            f"--screenshot={picture}", page.resolve().as_uri(),
+        ],
+        check=True, capture_output=True,
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
