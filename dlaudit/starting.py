@@ -206,7 +206,7 @@ def missing_for(
         return (str(error),)
     if check is None:
         return ("valid parameters",)
-    return check.needs.missing(
+    return check.missing(
         model=frozenset(opened.offers["model"]),
         data=frozenset(opened.offers["data"]),
         train_fn=False,

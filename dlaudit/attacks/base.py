@@ -60,6 +60,7 @@ class Attack(Check, frozen=True, kw_only=True):
 
     needs: ClassVar[Needs] = Needs(model=("logits", "gradients"), data=("labels",))
     measures: ClassVar[tuple[str, ...]] = ("clean_accuracy", "robust_accuracy", "inputs_moved")
+    proportions: ClassVar[tuple[str, ...]] = measures
     norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2", "l1", "l0")
     minimal: ClassVar[bool] = False
 

@@ -174,16 +174,25 @@ class Check(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A measurement procedure. Its fields are its parameters, its docstring's first line its name.
 
     measures: the names it can yield, so that a rule's typing error is found before any compute.
-    accepts_nonfinite: true if NaN logits are among the things it looks for.
+    proportions: those of them that are proportions of the samples it looks at, so that
+    ``dlaudit plan`` can say what they will decide. accepts_nonfinite: true if NaN logits are among
+    the things it looks for.
     """
 
     needs: ClassVar[Needs] = Needs()
     measures: ClassVar[tuple[str, ...]] = ()
+    proportions: ClassVar[tuple[str, ...]] = ()
     accepts_nonfinite: ClassVar[bool] = False
 
     def measure(self, bench: Bench) -> Iterator[Yielded]:
         """Measure; judge nothing. Whatever is raised makes the run errored, never passed."""
         raise NotImplementedError
+
+    def missing(
+        self, *, model: frozenset[str], data: frozenset[str], train_fn: bool
+    ) -> tuple[str, ...]:
+        """What it needs and is not offered, in plain words; a parameter may change what it needs."""
+        return self.needs.missing(model=model, data=data, train_fn=train_fn)
 
     def passes(self, *, n: int, classes: int) -> Cost | None:
         """Sample-passes to expect on ``n`` samples, printed by ``dlaudit plan``; None if unknown."""
@@ -245,7 +254,9 @@ class Epsilon:
 
 def _budget(part: object) -> float:
     """One budget as a number; raise ValueError in the words of the plan's error list."""
-    got = repr(part) if isinstance(part, float) else msgspec.json.encode(part, enc_hook=repr).decode()
+    got = (
+        repr(part) if isinstance(part, float) else msgspec.json.encode(part, enc_hook=repr).decode()
+    )
     message = f'expected a number >= 0 or "a/b", got {got}'
     if isinstance(part, bool) or not isinstance(part, int | float | str):
         raise ValueError(message)  # noqa: TRY004  (msgspec turns ValueError into a plan's problem)

@@ -218,7 +218,7 @@ def attempt(job: Job, bench: Bench, subject: Subject, registry: Registry) -> Out
     check, problems = build(registry.check(job.run.check), job.run.params)
     if check is None:
         raise ImportFailed("; ".join(problems))
-    missing = check.needs.missing(
+    missing = check.missing(
         model=subject.model.offers, data=subject.data.offers, train_fn=subject.train_fn is not None
     )
     if missing:

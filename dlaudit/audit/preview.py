@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from dlaudit.audit.executor import Limits, executor_of
 from dlaudit.audit.parameters import build
+from dlaudit.audit.parts import Check
 from dlaudit.audit.perform import Opened
 from dlaudit.audit.plan import Plan, RunSpec, Source
 from dlaudit.audit.record import Cost, Requirement, Rule
@@ -38,7 +39,7 @@ def preview(source: Source, executor: str = "process") -> str:
         *runs(opened, registry),
         "",
         "Rules, and the smallest effect each can decide",
-        *(f"  {rule.id}: {rule.sentence}; {effect(rule, opened)}" for rule in plan.rules),
+        *(f"  {rule.id}: {rule.sentence}; {effect(rule, opened, registry)}" for rule in plan.rules),
         *([] if plan.rules else ["  none: the gate will stay closed (exit code 3)"]),
         "",
         "Requirements",
@@ -74,7 +75,7 @@ def expected(spec: RunSpec, opened: Opened, registry: Registry) -> tuple[Cost | 
         return None, str(error)
     if check is None:
         return None, "cannot be built"
-    missing = check.needs.missing(
+    missing = check.missing(
         model=frozenset(opened.offers["model"]), data=frozenset(opened.offers["data"]),
         train_fn=bool(opened.plan.train),
     )  # fmt: skip
@@ -91,15 +92,19 @@ def priced(cost: Cost | None, opened: Opened) -> str:
     text = f"at most {cost.forward:,} forward and {cost.backward:,} backward passes"
     if opened.speed:
         seconds = cost.forward * opened.speed[0] + cost.backward * opened.speed[1]
-        text += f", about {seconds:.0f} s on one core" if seconds >= 1 else ", under a second"
+        text += (
+            f", about {seconds:.0f} s of passes on one core"
+            if seconds >= 1
+            else ", under a second of passes"
+        )
     return text
 
 
-def effect(rule: Rule, opened: Opened) -> str:
+def effect(rule: Rule, opened: Opened, registry: Registry) -> str:
     """From which measured value on a rule is decided, at the number of samples there are."""
-    spec = next((spec for spec in opened.plan.runs if spec.id == rule.run), None)
+    spec = next(spec for spec in opened.plan.runs if spec.id == rule.run)
     n = opened.sizes["test"]
-    if spec and isinstance(samples := spec.params.get("samples"), int):
+    if isinstance(samples := spec.params.get("samples"), int):
         n = min(n, samples)
     if rule.measurement.endswith(DIFFERENCES):
         other = opened.sizes.get("train", n)
@@ -109,7 +114,7 @@ def effect(rule: Rule, opened: Opened) -> str:
         interval = newcombe(n // 2, n, other // 2, other, rule.level)
         half = (interval.high - interval.low) / 2
         return f"decided if at least {half:.3f} away from it (two proportions near 0.5, n = {n} and {other})"
-    if "ratio" in rule.measurement or not 0 <= rule.threshold <= 1:
+    if rule.measurement not in proportions(spec, registry) or not 0 <= rule.threshold <= 1:
         return "how wide its interval is shows only the measurement"
     found = decidable(rule.threshold, n, at_least=rule.at_least is not None, level=rule.level)
     passes, fails = found.passes_from, found.fails_from
@@ -119,6 +124,14 @@ def effect(rule: Rule, opened: Opened) -> str:
     )
     said += f", fails if {high} {fails:.4g}" if fails is not None else ", cannot fail at this n"
     return f"{said} (a proportion of n = {n})"
+
+
+def proportions(spec: RunSpec, registry: Registry) -> tuple[str, ...]:
+    """The measurements of a run that are proportions of its samples."""
+    if spec.broken:
+        return ()
+    check: Check = registry.check(spec.check).get()
+    return check.proportions
 
 
 def smallest_group(opened: Opened) -> tuple[int, int] | None:

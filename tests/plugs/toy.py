@@ -75,6 +75,7 @@ class Accuracy(Check, frozen=True, kw_only=True):
 
     needs: ClassVar[Needs] = Needs(model=("decisions",), data=("labels",))
     measures: ClassVar[tuple[str, ...]] = ("accuracy", "draw")
+    proportions: ClassVar[tuple[str, ...]] = ("accuracy",)
 
     fault: Fault = "none"
     marks: str = ""
