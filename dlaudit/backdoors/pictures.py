@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+    from PIL.Image import Image
 
-SIZE = (2.4, 2.4)
-DPI = 80
+SIDE, GAP, LINE = 128, 8, 13
+"""A panel's side, the space between panels and a line of text, in pixels."""
+WHITE, INK, BAR = (255, 255, 255), (20, 20, 20), (90, 90, 90)
 MOST = 12
 """Features drawn of a table's trigger: those with the largest mask."""
 
@@ -21,23 +22,10 @@ def trigger_png(mask: np.ndarray, pattern: np.ndarray) -> bytes:
 
     mask: (1, H, W), (H, W) or any other shape of numbers in [0, 1]; pattern: the whole input.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    image = np.squeeze(mask)
-    pictured = image.ndim == 2 and min(image.shape) > 1
-    figure = Figure(figsize=(2 * SIZE[0], SIZE[1]), dpi=DPI, layout="constrained")
-    FigureCanvasAgg(figure)
-    if pictured:
-        left, right = figure.subplots(1, 2)
-        _image(left, _seen(image, pattern), "mask x pattern")
-        _image(right, image, "mask")
-    else:
-        _bars(figure.subplots(), mask.ravel(), np.broadcast_to(pattern, mask.shape).ravel())
-    buffer = io.BytesIO()
-    # No date and no version: the same trigger gives the same bytes.
-    figure.savefig(buffer, format="png", metadata={"Software": None})
-    return buffer.getvalue()
+    flat = np.squeeze(mask)
+    if flat.ndim == 2 and min(flat.shape) > 1:
+        return _png(_panels([_seen(flat, pattern), flat]))
+    return _png(_bars(mask.ravel(), np.broadcast_to(pattern, mask.shape).ravel()))
 
 
 def _seen(mask: np.ndarray, pattern: np.ndarray) -> np.ndarray:
@@ -48,18 +36,37 @@ def _seen(mask: np.ndarray, pattern: np.ndarray) -> np.ndarray:
     return np.moveaxis(shown, 0, -1) if len(channels) == 3 else shown.mean(axis=0)
 
 
-def _image(axes: Axes, values: np.ndarray, title: str) -> None:
-    axes.imshow(values, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-    axes.set_title(title, fontsize=8)
-    axes.set_axis_off()
+def _panels(panels: list[np.ndarray]) -> Image:
+    """Pictures in [0, 1] side by side, enlarged by whole pixels."""
+    from PIL import Image
+
+    large = []
+    for panel in panels:
+        colours = panel if panel.ndim == 3 else np.repeat(panel[:, :, None], 3, axis=2)
+        times = max(1, SIDE // max(colours.shape[:2]))
+        pixels = np.round(255 * np.clip(colours, 0, 1)).astype(np.uint8)
+        large.append(pixels.repeat(times, axis=0).repeat(times, axis=1))
+    gap = np.full((len(large[0]), GAP, 3), 255, dtype=np.uint8)
+    return Image.fromarray(np.concatenate([large[0], gap, large[1]], axis=1))
 
 
-def _bars(axes: Axes, mask: np.ndarray, pattern: np.ndarray) -> None:
+def _bars(mask: np.ndarray, pattern: np.ndarray) -> Image:
     """The features with the largest mask, each with the value that the trigger gives it."""
+    from PIL import Image, ImageDraw
+
     top = np.argsort(-mask, kind="stable")[:MOST]
-    axes.barh(range(len(top)), mask[top], color="0.35")
-    axes.set_yticks(range(len(top)), [f"feature {k} = {pattern[k]:.3g}" for k in top], fontsize=6)
-    axes.invert_yaxis()
-    axes.set_xlim(0, 1)
-    axes.set_xlabel("mask", fontsize=7)
-    axes.tick_params(labelsize=6)
+    image = Image.new("RGB", (3 * SIDE + 2 * GAP, (LINE + 3) * len(top) + GAP), WHITE)
+    draw = ImageDraw.Draw(image)
+    for line, k in enumerate(top):
+        y = GAP // 2 + line * (LINE + 3)
+        draw.text((GAP, y), f"feature {k} = {pattern[k]:.4g}", fill=INK)
+        length = round(SIDE * float(mask[k]))
+        draw.rectangle((SIDE + 5 * GAP, y, SIDE + 5 * GAP + length, y + LINE - 1), fill=BAR)
+        draw.text((SIDE + 6 * GAP + length, y), f"{mask[k]:.2f}", fill=INK)
+    return image
+
+
+def _png(image: Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG", optimize=True)
+    return buffer.getvalue()

@@ -1,85 +1,106 @@
 """Maps and pictures as PNG bytes. Knows arrays; never a model, a method or a verdict.
 
-Signed maps are drawn from purple (against) over white to orange (for), symmetrical about zero: the
-scale can be told apart with every common form of colour blindness and in print.
+Signed maps are drawn from purple (against) over white to orange (for), symmetrical about zero: a
+scale that can be told apart with every common form of colour blindness and in grey print.
 """
 
 from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    from PIL.Image import Image
 
-SIDE, DPI = 2.0, 80
-SIGNED = "PuOr_r"
+SIDE, GAP, LINE = 128, 8, 13
+"""A panel's side, the space between panels and a line of text, in pixels."""
+ANCHORS = np.array(
+    [
+        [45, 0, 75], [84, 39, 136], [128, 115, 172], [178, 171, 210], [216, 218, 235],
+        [247, 247, 247],
+        [254, 224, 182], [253, 184, 99], [224, 130, 20], [179, 88, 6], [127, 59, 8],
+    ],
+    dtype=np.float64,
+)  # fmt: skip
+"""Purple to orange in eleven steps (ColorBrewer's PuOr), from -1 to 1."""
+VEIL = 0.75
+"""Share of the map where it lies over its picture."""
+WHITE, INK = (255, 255, 255), (20, 20, 20)
 MOST_BARS = 15
 
 
 def strip_png(pictures: Sequence[np.ndarray]) -> bytes:
-    """Pictures side by side, on one scale. Each: (H, W), (C, H, W) or (1, H, W)."""
-    figure, axes = _panels(len(pictures))
+    """Pictures side by side, on one scale. Each: (H, W), (C, H, W)."""
     shown = [_visible(picture) for picture in pictures]
     low, high = min(one.min() for one in shown), max(one.max() for one in shown)
-    for ax, picture in zip(axes, shown, strict=True):
-        _show(ax, picture, low, high)
-    return _png(figure)
+    return _joined([(_enlarged(_grey(one, low, high)), ()) for one in shown])
 
 
 def maps_png(
     titles: Sequence[str], maps: Sequence[np.ndarray], picture: np.ndarray | None = None
 ) -> bytes:
-    """Signed maps (H, W) side by side, each on its own symmetrical scale.
+    """Signed maps (H, W) side by side, each on its own symmetrical scale, which stands beneath it.
 
-    picture: drawn first, and in grey beneath every map; None draws the maps alone.
+    picture: (H, W) or (C, H, W), drawn first and in grey beneath every map; None draws maps alone.
     """
-    figure, axes = _panels(len(maps) + (picture is not None))
-    grey = None
+    panels: list[tuple[np.ndarray, Sequence[str]]] = []
+    beneath: np.ndarray | None = None
     if picture is not None:
         seen = _visible(picture)
-        _show(axes[0], seen, float(seen.min()), float(seen.max()))
-        axes[0].set_title("input", fontsize=7)
-        axes = axes[1:]
-        grey = seen.mean(axis=-1) if seen.ndim == 3 else seen
-    for ax, title, values in zip(axes, titles, maps, strict=True):
-        most = float(np.abs(values).max()) or 1.0
-        if grey is not None:
-            ax.imshow(grey, cmap="gray", interpolation="nearest")
-        drawn = ax.imshow(
-            values, cmap=SIGNED, vmin=-most, vmax=most, interpolation="nearest",
-            alpha=0.8 if grey is not None else 1.0,
-        )  # fmt: skip
-        ax.set_title(title, fontsize=7)
-        ax.set_axis_off()
-        figure.colorbar(drawn, ax=ax, shrink=0.7).ax.tick_params(labelsize=5)
-    return _png(figure)
+        shown = _grey(seen, seen.min(), seen.max())
+        panels.append((_enlarged(shown), ("input",)))
+        beneath = shown.mean(axis=-1, keepdims=True).repeat(3, axis=-1)
+    for title, values in zip(titles, maps, strict=True):
+        most = float(np.abs(values).max())
+        colours = coloured(values / (most or 1.0))
+        if beneath is not None:
+            colours = VEIL * colours + (1 - VEIL) * beneath
+        panels.append((_enlarged(colours), (*title.split("\n"), f"-{most:.2g} to {most:.2g}")))
+    return _joined(panels)
 
 
-def bars_png(names: Sequence[str], means: np.ndarray, title: str) -> bytes:
-    """The largest of some non-negative numbers as bars. names, means: (D,), one per feature."""
-    top = np.argsort(-means, kind="stable")[:MOST_BARS]
-    figure, (ax,) = _panels(1, width=4.0, height=0.8 + 0.18 * len(top))
-    ax.barh(range(len(top)), means[top], color="0.35")
-    ax.set_yticks(range(len(top)), [names[k] for k in top], fontsize=6)
-    ax.invert_yaxis()
-    ax.set_xlabel(title, fontsize=7)
-    ax.tick_params(labelsize=6)
-    return _png(figure)
+def coloured(values: np.ndarray) -> np.ndarray:
+    """(H, W) numbers in [-1, 1] as (H, W, 3) colours in [0, 255]; 0 is the scale's white."""
+    at = np.linspace(-1, 1, len(ANCHORS))
+    return np.stack([np.interp(values, at, ANCHORS[:, k]) for k in range(3)], axis=-1)
 
 
-def _panels(count: int, *, width: float = SIDE, height: float = SIDE) -> tuple[Figure, Any]:
-    """A figure without a window, and its axes in a row."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+def bars_png(names: Sequence[str], sizes: np.ndarray) -> bytes:
+    """The largest of some non-negative numbers as bars with their values. names, sizes: (D,)."""
+    from PIL import Image, ImageDraw
 
-    figure = Figure(figsize=(width * count, height), dpi=DPI, layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure, figure.subplots(1, count, squeeze=False)[0]
+    top = np.argsort(-sizes, kind="stable")[:MOST_BARS]
+    most = float(sizes[top].max()) or 1.0
+    image = Image.new("RGB", (4 * SIDE, (LINE + 3) * len(top) + GAP), WHITE)
+    draw = ImageDraw.Draw(image)
+    for line, k in enumerate(top):
+        y = GAP // 2 + line * (LINE + 3)
+        draw.text((GAP, y), _printable(names[k]), fill=INK)
+        length = round(2 * SIDE * float(sizes[k]) / most)
+        draw.rectangle((SIDE, y, SIDE + length, y + LINE - 1), fill=(90, 90, 90))
+        draw.text((SIDE + length + GAP, y), f"{sizes[k]:.3g}", fill=INK)
+    return _png(image)
+
+
+def _joined(panels: Sequence[tuple[np.ndarray, Sequence[str]]]) -> bytes:
+    """Panels (h, w, 3) in a row, each with lines of text beneath it."""
+    from PIL import Image, ImageDraw
+
+    lines = max(len(text) for _, text in panels)
+    height = max(len(panel) for panel, _ in panels) + lines * LINE
+    widths = [max(panel.shape[1], SIDE) for panel, _ in panels]
+    image = Image.new("RGB", (sum(widths) + GAP * (len(panels) - 1), height), WHITE)
+    draw = ImageDraw.Draw(image)
+    left = 0
+    for (panel, text), width in zip(panels, widths, strict=True):
+        image.paste(Image.fromarray(np.round(np.clip(panel, 0, 255)).astype(np.uint8)), (left, 0))
+        for line, words in enumerate(text):
+            draw.text((left, len(panel) + line * LINE), _printable(words), fill=INK)
+        left += width + GAP
+    return _png(image)
 
 
 def _visible(picture: np.ndarray) -> np.ndarray:
@@ -89,14 +110,24 @@ def _visible(picture: np.ndarray) -> np.ndarray:
     return np.moveaxis(picture, 0, -1) if len(picture) == 3 else picture.mean(axis=0)
 
 
-def _show(ax: Axes, picture: np.ndarray, low: float, high: float) -> None:
-    shown = (picture - low) / ((high - low) or 1.0)
-    ax.imshow(shown, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-    ax.set_axis_off()
+def _grey(picture: np.ndarray, low: float, high: float) -> np.ndarray:
+    """A visible picture as (H, W, 3) in [0, 255]."""
+    scaled = 255 * (picture.astype(np.float64) - low) / ((high - low) or 1.0)
+    return scaled if scaled.ndim == 3 else np.repeat(scaled[:, :, None], 3, axis=2)
 
 
-def _png(figure: Figure) -> bytes:
-    """PNG bytes without date or version: the same picture gives the same file."""
+def _enlarged(panel: np.ndarray) -> np.ndarray:
+    """Whole copies of every pixel, until the panel is large enough to be seen."""
+    times = max(1, SIDE // max(panel.shape[:2]))
+    return panel.repeat(times, axis=0).repeat(times, axis=1)
+
+
+def _printable(words: str) -> str:
+    """The font that is always there knows ASCII only; captions carry the full text."""
+    return words.encode("ascii", "replace").decode()
+
+
+def _png(image: Image) -> bytes:
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", metadata={"Software": None})
+    image.save(buffer, format="PNG", optimize=True)
     return buffer.getvalue()

@@ -77,6 +77,15 @@ class Shortcut(Check, frozen=True, kw_only=True):
             )
             raise ValueError(message)
 
+    def missing(
+        self, *, model: frozenset[str], data: frozenset[str], train_fn: bool
+    ) -> tuple[str, ...]:
+        """See ``Check.missing``: without declared regions it needs masks."""
+        lacking = super().missing(model=model, data=data, train_fn=train_fn)
+        if not self.regions and "mask" not in data:
+            return (*lacking, "data: mask, or the parameter regions")
+        return lacking
+
     def passes(self, *, n: int, classes: int) -> Cost:
         """Two fills per donor and region; the background counts as one region."""
         del classes

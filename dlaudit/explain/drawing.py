@@ -1,0 +1,84 @@
+"""The pictures of an attribution: what is drawn, and the words beneath it with the maps' verdicts.
+
+Knows measured rows; never how they were measured. Single inputs are drawn only where the plan keeps
+samples; means over inputs show no single one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dlaudit.audit.bench import Bench
+from dlaudit.audit.record import Artifact
+from dlaudit.explain.pictures import bars_png, maps_png
+
+if TYPE_CHECKING:
+    from dlaudit.explain.attribution import Explained, Subject
+
+MOST_CLASSES = 10
+SCALE = "Orange speaks for the decision, purple against it; white is zero."
+
+
+def mean_maps(bench: Bench, subject: Subject, rows: list[Explained]) -> Iterator[Artifact]:
+    """One picture per row of the table: mean maps per decided class, or mean bars per feature."""
+    decided = subject.target.cpu().numpy()
+    for row in rows:
+        if subject.pixels:
+            classes = np.unique(decided)[:MOST_CLASSES]
+            maps = [_flat(row.maps[decided == k].mean(axis=0)) for k in classes]
+            content = maps_png([_label(bench, int(k)) for k in classes], maps)
+            what = "mean attribution per decided class"
+        else:
+            size = np.abs(row.maps.reshape(len(row.maps), -1)).mean(axis=0, dtype=np.float64)
+            names = [f"feature {k}" for k in range(len(size))]
+            content = bars_png(names, size)
+            what = "mean absolute attribution per feature, in units of the logit"
+        scale = f" {SCALE}" if subject.pixels else ""
+        yield bench.keep(
+            f"{bench.run}.{row.method}.{row.baseline}", content, media_type="image/png",
+            caption=f"{row.title}: {what}, over {len(row.maps)} inputs.{scale} {said(row)}",
+            alt=f"{what.capitalize()} of {row.title}, over {len(row.maps)} inputs. {said(row)}",
+        )  # fmt: skip
+
+
+def single_maps(
+    bench: Bench, subject: Subject, rows: list[Explained], count: int
+) -> Iterator[Artifact]:
+    """The first inputs, each with its maps by every row of the table."""
+    decided = subject.target.cpu().numpy()
+    verdicts = " ".join(f"{row.title}: {said(row)}" for row in rows)
+    for at in range(min(count, len(decided))):
+        sample = str(subject.batch.id[at])
+        label, truth = _label(bench, int(decided[at])), _label(bench, int(subject.batch.y[at]))
+        content = maps_png(
+            [row.title.replace(", ", "\n") for row in rows],
+            [_flat(row.maps[at]) for row in rows],
+            np.asarray(subject.batch.x[at]),
+        )
+        decision = f"Sample {sample}, decided as {label} (labelled {truth})"
+        yield bench.keep(
+            f"{bench.run}.sample.{sample}", content, media_type="image/png",
+            caption=f"{decision}: where the logit of {label} comes from. {SCALE} {verdicts}",
+            alt=f"{decision}: the picture and {len(rows)} attribution maps of it. {verdicts}",
+        )  # fmt: skip
+
+
+def said(row: Explained) -> str:
+    """The row's verdicts in words: they stand beside every map."""
+    sanity = "untested" if row.verdict is None else {
+        "pass": "passed", "fail": "FAILED", "inconclusive": "inconclusive",
+    }[row.verdict.status]  # fmt: skip
+    gain = float(row.gain.paired.mean())
+    return f"Sanity {sanity}; deletion gain over {row.gain.control} {gain:+.3f}."
+
+
+def _label(bench: Bench, k: int) -> str:
+    return bench.classes[k] if k < len(bench.classes) else str(k)
+
+
+def _flat(picture: np.ndarray) -> np.ndarray:
+    """(*channels, H, W) -> (H, W): the channels' attributions are added."""
+    return np.asarray(picture.reshape(-1, *picture.shape[-2:]).sum(axis=0))
