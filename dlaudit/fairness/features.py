@@ -74,6 +74,7 @@ def conditions_of(features: Features, fitted: np.ndarray) -> list[Condition]:
         if not len(here):
             continue
         edges = np.unique(np.quantile(here, np.linspace(0, 1, BINS + 1)[1:-1]))
+        edges = edges[edges > distinct[0]]  # nothing lies below the smallest value
         places = np.searchsorted(edges, column, side="right")
         for place in range(len(edges) + 1):
             low = f"from {edges[place - 1]:.4g}" if place else ""

@@ -72,7 +72,7 @@ class ByGroup(Check, frozen=True, kw_only=True):
     special_categories: list[str] = []
     one_vs_rest: bool = False
 
-    def passes(self, *, n: int, classes: int) -> Cost:
+    def passes(self, *, n: int, classes: int) -> Cost | None:
         """Nothing beyond the clean answers."""
         del n, classes
         return Cost(forward=0, backward=0)

@@ -69,16 +69,17 @@ class LocalLaw144(ByGroup, frozen=True, kw_only=True):
             if (name := _attribute(given, usual, what, answers.groups)) is not None
         ]
         names = list(dict.fromkeys(found))
+        positive = self.positive_class(bench.classes)
+        reason = None if positive is not None else self.no_positive(bench.classes)
         if not names:
-            message = (
-                f"sex, race: expected group attributes, got {', '.join(answers.groups)}: "
+            reason = (
+                f"neither sex nor race/ethnicity among the attributes {', '.join(answers.groups)}: "
                 'name them, for example sex = "gender"'
             )
-            raise PlanError(message)
-        positive = self.positive_class(bench.classes)
-        if positive is None:
-            message = f"positive: {self.no_positive(bench.classes)}"
-            raise PlanError(message)
+        if reason is not None or positive is None:
+            for name in self.measures:
+                yield Undefined(name=name, reason=str(reason))
+            return
         scores = scoring.scores_of(answers, positive)
         both = _replaced(
             self, attributes=names, intersections=[names] if len(names) == 2 else False

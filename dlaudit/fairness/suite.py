@@ -48,7 +48,14 @@ def _within(measurement: str, low: float, high: float, why: tuple[str, str]) -> 
 SUITE = Suite(
     name="fairness",
     title="Rates of groups and the gaps between them, with intervals",
-    runs={"fairness.groups": {}, RUN: {}},
+    runs={
+        "fairness.groups": {},
+        RUN: {},
+        "fairness.amplification": {},
+        "fairness.scores": {},
+        "fairness.slices": {},
+        "fairness.proxies": {},
+    },
     rules=(
         *_within("selection_rate_ratio", 0.8, 1.25, (FOUR_FIFTHS, FIVE_FOURTHS)),
         *_within("true_positive_rate_difference", -0.1, 0.1, (TENTH, TENTH)),
