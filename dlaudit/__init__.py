@@ -6,8 +6,8 @@ Every public name is here and loaded when it is first used: ``import dlaudit`` i
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING
 
+TYPE_CHECKING = False  # true to type checkers; importing typing would slow down every start
 if TYPE_CHECKING:
     from msgspec import Meta
 

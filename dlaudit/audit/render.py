@@ -56,7 +56,7 @@ def rendered_apart(name: str, folder: Path, plugins: Iterable[str]) -> str:
         asked = ["report", str(folder), "--format", name, "-o", str(output)]
         asked += [word for plugin in plugins for word in ("--plugin", plugin)]
         ended = subprocess.run(  # noqa: S603  (this interpreter, our own module)
-            [sys.executable, "-P", "-m", "dlaudit.cli", *asked],
+            [sys.executable, "-P", "-m", "dlaudit", *asked],
             capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL,
         )  # fmt: skip
         if not output.exists():
