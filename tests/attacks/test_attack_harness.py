@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from dlaudit import Attack, Epsilon, TorchModel
+from dlaudit import Attack, Batch, Decisions, Epsilon, TorchModel
 from dlaudit.attacks.fgsm import FGSM
 from dlaudit.attacks.harness import WrongExamples
 from dlaudit.attacks.pgd import PGD
@@ -397,6 +397,24 @@ def test_a_model_without_a_torch_module_is_attacked_alike(
     assert ours.table["forward"].sum() == ours.cost.forward
 
 
+class Decided(Handmade):
+    """Tells the decision and keeps its logits to itself."""
+
+    def decide(self, batch: Batch) -> Decisions:
+        return Decisions(predicted=self.logits(batch.x).numpy().argmax(axis=1))
+
+
+def test_decisions_without_logits_are_judged_and_leave_no_margin(
+    linear: Any, attacked: Callable[..., Any]
+) -> None:
+    attack = UniformNoise(epsilon=Epsilon(0.3))
+    told = attacked(attack, Handmade(linear), linear.x, linear.y)
+    silent = attacked(attack, Decided(linear), linear.x, linear.y)
+    assert silent.curve() == told.curve()
+    assert "margin" in told.table
+    assert "margin" not in silent.table
+
+
 def test_without_gradients_gradient_attacks_say_what_they_miss() -> None:
     offers = frozenset({"decisions", "logits"})
     for attack in (FGSM(), PGD()):
@@ -410,3 +428,38 @@ def test_naming_attacks_imports_no_torch() -> None:
     code = f"import sys, {modules}; print(sorted({{'torch', 'numpy', 'foolbox', 'PIL'}} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_an_example_outside_never_counts_even_if_the_projection_were_broken(
+    linear: Any, attacked: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The norm is recomputed after the projection, not trusted to it."""
+    monkeypatch.setattr("dlaudit.attacks.ball.Ball.project", lambda ball, candidate: candidate)
+    attack = returning(towards(linear), epsilon=Epsilon(0.1))
+    result = attacked(attack, linear.model(), linear.x, linear.y)
+    assert not result.table["fooled"].any()
+
+
+def test_who_was_moved_at_a_small_budget_is_moved_at_every_larger(
+    digits: Any, attacked: Callable[..., Any]
+) -> None:
+    curve = Epsilon([0.1, 0.2, 0.4])
+    result = attacked(FGSM(epsilon=curve, loss="margin"), digits.model(), digits.x, digits.y)
+    assert len(set(result.curve().values())) == 3, "someone is fooled at each budget"
+    assert result.curve("inputs_moved") == {0.1: 1.0, 0.2: 1.0, 0.4: 1.0}
+
+
+def test_each_budget_has_draws_of_its_own_whatever_else_is_on_the_curve(
+    linear: Any, attacked: Callable[..., Any]
+) -> None:
+    seeds: dict[float, set[int]] = {}
+
+    class Listening(Attack, frozen=True, kw_only=True):
+        def perturb(self, model: Any, batch: Any, threat: Any, generator: Any) -> Tensor:
+            seeds.setdefault(threat.epsilon, set()).add(generator.initial_seed())
+            return batch.x
+
+    for curve in ([0.1, 0.2], [0.2, 0.3]):
+        attacked(Listening(epsilon=Epsilon(curve)), linear.model(), linear.x[:64], linear.y[:64])
+    assert [len(found) for found in seeds.values()] == [1, 1, 1]
+    assert len(set.union(*seeds.values())) == 3

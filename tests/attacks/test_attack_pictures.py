@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from dlaudit import Epsilon
+from dlaudit import Epsilon, TorchModel
 from dlaudit.attacks.fgsm import FGSM
 from dlaudit.attacks.pictures import GAP, confidences, said, side_by_side
 
@@ -75,6 +76,22 @@ def test_channels_first_or_last_in_colour_or_grey(shape: tuple[int, ...], colour
 
 def test_what_is_no_picture_is_not_drawn() -> None:
     assert side_by_side(np.zeros((2, 3, 4, 5)), np.zeros((2, 3, 4, 5)), (0, 1)) is None
+
+
+def test_failures_that_cannot_be_drawn_are_still_counted(
+    linear: Any, attacked: Callable[..., Any]
+) -> None:
+    """Volumes pass for images, but four axes are no picture."""
+
+    class Flattened(torch.nn.Sequential):
+        def __init__(self) -> None:
+            super().__init__(torch.nn.Flatten(), linear.net)
+
+    model = TorchModel(Flattened(), device="cpu", classes=("no", "yes"))
+    volumes = linear.x.reshape(-1, 1, 2, 2, 3)
+    result = attacked(ATTACK, model, volumes, linear.y, keep_samples=2)
+    assert result.table["fooled"].any()
+    assert not pictures(result)
 
 
 def test_without_bounds_the_pair_itself_spans_black_to_white() -> None:

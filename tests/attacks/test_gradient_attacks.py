@@ -169,6 +169,17 @@ def test_restarts_attack_only_who_is_left_and_never_lose_a_success(
     assert (five.table["forward"][robust] == 5 * 5).all()
 
 
+def test_a_last_iterate_that_fools_is_kept_and_costs_no_further_restart(
+    digits: Any, attacked: Callable[..., Any]
+) -> None:
+    """One step, one look: who is fooled by the look has spent 1 gradient, and is judged once more."""
+    attack = PGD(epsilon=Epsilon(0.1), steps=1, restarts=3)
+    table = attacked(attack, digits.model(), digits.x, digits.y).table
+    spent = set(zip(table["forward"], table["backward"], table["fooled"], strict=True))
+    assert (3, 1, True) in spent
+    assert (3, 1, False) not in spent
+
+
 @pytest.mark.parametrize(
     ("attack", "per_sample"),
     [
@@ -232,6 +243,12 @@ def test_dlr_on_two_classes_is_an_error_with_a_way_out(
 ) -> None:
     with pytest.raises(NotOffered, match="at least 3 classes, got 2"):
         attacked(PGD(loss="dlr"), linear.model(), linear.x, linear.y)
+
+
+def test_perturb_by_itself_returns_what_the_search_finds(digits: Any) -> None:
+    found = perturbed(PGD(steps=3), digits.model(), digits.x[:10], digits.y[:10], 0.1)
+    assert found.shape == digits.x[:10].shape
+    assert 0 < np.abs(found - digits.x[:10]).max() <= 0.1
 
 
 def test_linear_steps_shrink_to_nothing_and_constant_steps_do_not() -> None:

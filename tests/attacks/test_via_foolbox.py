@@ -15,7 +15,13 @@ import pytest
 import torch
 
 from dlaudit import Attack, Batch, Model, Threat
-from dlaudit.attacks.via_foolbox import Foolbox, FoolboxFailed, attacks, numbers_around
+from dlaudit.attacks.via_foolbox import (
+    Foolbox,
+    FoolboxFailed,
+    attacks,
+    imported,
+    numbers_around,
+)
 from dlaudit.audit.parts import decode_parameter
 from dlaudit.audit.record import Card
 from dlaudit.audit.registry import Registry
@@ -315,3 +321,9 @@ def test_examples_come_back_like_the_inputs(digits: Any) -> None:
     )
     assert (found.shape, found.dtype) == (x.shape, x.dtype)
     assert typing.cast("torch.Tensor", found).requires_grad is False
+
+
+def test_what_the_user_tells_git_stays_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GIT_PYTHON_REFRESH", "warn")
+    imported()
+    assert os.environ["GIT_PYTHON_REFRESH"] == "warn"
