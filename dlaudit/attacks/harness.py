@@ -8,14 +8,14 @@ make the model look better, and ``inputs_moved`` and the caveats say so.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from msgspec import structs
 from torch import Tensor
 
-from dlaudit.attacks.ball import Ball
+from dlaudit.attacks.ball import Ball, valid_end
 from dlaudit.attacks.base import Attack, Found, Threat
 from dlaudit.attacks.pictures import Failure, Pictures, confidences
 from dlaudit.audit.bench import Answers, Bench, Block, rows
@@ -103,11 +103,8 @@ def attack_block(
         part, at = rows(batch, open_), block.start + open_
         threat = Threat(norm=attack.norm, epsilon=epsilon, bounds=model.bounds)
         if found is None or not attack.minimal:
-            aim = (
-                structs.replace(threat, epsilon=attack.epsilon.values[-1])
-                if attack.minimal
-                else threat
-            )
+            budget = attack.epsilon.values[-1] if attack.minimal else epsilon
+            aim = structs.replace(threat, epsilon=budget, bounds=told(model.bounds, part.x))
             # A copy: what the search does to its inputs must not move the point it is judged from.
             copy = part._replace(x=part.x.clone(), y=part.y.clone())
             found = attack.search(model, copy, aim, block.generator(f"epsilon={aim.epsilon!r}"))
@@ -127,6 +124,20 @@ def attack_block(
         open_ = open_[~fooled]
         if attack.minimal:
             found = found._replace(x=found.x[torch.from_numpy(~fooled)])
+
+
+def told(bounds: tuple[Any, Any] | None, x: Tensor) -> tuple[Any, Any] | None:
+    """The valid range as a search is given it: numbers as they are, arrays as tensors like one input.
+
+    Rounded inwards, so that what is cut to them needs no second cut.
+    """
+    if bounds is None:
+        return None
+    low, high = (
+        end if np.ndim(end) == 0 else valid_end(end, x, up=up)
+        for end, up in zip(bounds, (True, False), strict=True)
+    )
+    return low, high
 
 
 def failures(

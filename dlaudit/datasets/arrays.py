@@ -107,8 +107,9 @@ class ArrayDataset(Dataset):
             raise LoadError(message)
         for start in range(0, len(self._y), BATCH):
             part = slice(start, start + BATCH)
+            # torch warns of arrays that it may not write to (mapped files, frozen columns): copy those.
             yield Batch(
-                self._x[part], self._y[part], self._id[part],
+                np.require(self._x[part], requirements="W"), self._y[part], self._id[part],
                 {key: column[part] for key, column in self._groups.items()},
                 {key: column[part] for key, column in self._columns.items()},
                 None if self._mask is None else self._mask[part],

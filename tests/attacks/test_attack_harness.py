@@ -463,3 +463,31 @@ def test_each_budget_has_draws_of_its_own_whatever_else_is_on_the_curve(
         attacked(Listening(epsilon=Epsilon(curve)), linear.model(), linear.x[:64], linear.y[:64])
     assert [len(found) for found in seeds.values()] == [1, 1, 1]
     assert len(set.union(*seeds.values())) == 3
+
+
+def test_a_search_is_told_per_feature_bounds_as_tensors_and_numbers_as_numbers(
+    linear: Any, attacked: Callable[..., Any]
+) -> None:
+    heard: list[Any] = []
+
+    class Listening(Attack, frozen=True, kw_only=True):
+        def perturb(self, model: Any, batch: Any, threat: Any, generator: Any) -> Tensor:
+            heard.append(threat.bounds)
+            return batch.x if threat.bounds is None else batch.x.clamp(*threat.bounds)
+
+    low, high = np.full(12, 0.1), np.full(12, 0.7)  # neither is a float32 number
+    for bounds in (None, (0, 1), (low, high)):
+        attacked(Listening(), linear.model(bounds), linear.x[:64].clip(0.2, 0.6), linear.y[:64])
+    assert heard[:2] == [None, (0, 1)]
+    inner_low, inner_high = (end.double().numpy() for end in heard[2])
+    assert ((inner_low >= low) & (inner_low < low + 1e-7)).all()
+    assert ((inner_high <= high) & (inner_high > high - 1e-7)).all()
+
+
+def test_arrays_that_may_not_be_written_to_are_attacked_without_a_warning(
+    linear: Any, attacked: Callable[..., Any]
+) -> None:
+    x = linear.x.copy()
+    x.flags.writeable = False
+    frozen = attacked(PGD(steps=2), linear.model(), x, linear.y)
+    assert frozen.curve() == attacked(PGD(steps=2), linear.model(), linear.x, linear.y).curve()
