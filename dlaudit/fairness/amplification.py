@@ -61,7 +61,7 @@ class Amplification(ByGroup, frozen=True, kw_only=True):
                     yield counted.undefined(name)
                 continue
             yield from self._partition(counted, bench, feedback=feedback)
-        yield self.evidence(bench, answers)
+        yield self.evidence(bench)
 
     def _feedback(self, bench: Bench) -> bool | None:
         """Whether decisions become later data, as declared. Raises PlanError for another answer."""

@@ -104,7 +104,7 @@ class Disparity(ByGroup, frozen=True, kw_only=True):
         chances = self._chances(rows, bench)
         for place, row in enumerate(rows):
             yield from self._overall(row, bench, chances.get(place))
-        yield self.evidence(bench, answers)
+        yield self.evidence(bench)
 
     def _reference(self, counted: Counted) -> int | None:
         """The group to compare with, chosen by name and size alone; None for the best."""

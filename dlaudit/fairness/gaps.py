@@ -21,13 +21,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from itertools import combinations
 from typing import Literal, NamedTuple
 
 import numpy as np
 
 from dlaudit.audit.record import Interval
-from dlaudit.audit.statistics import LEVEL, katz, newcombe, wilson
+from dlaudit.audit.statistics import LEVEL, katz, newcombe, normal_quantile, wilson
 from dlaudit.fairness.rates import Proportion
 
 RESAMPLES = 2000
@@ -95,9 +94,14 @@ def larger(one: Gap, other: Gap, stricter: tuple[Gap, Gap], level: float = LEVEL
 
 def spread(groups: Sequence[Proportion], level: float = LEVEL) -> Gap:
     """Largest minus smallest of two or more groups: 0 where all are equal."""
-    pairs = [*combinations(groups, 2), *((b, a) for a, b in combinations(groups, 2))]
-    interval = _largest(pairs, _newcombe, tests=len(pairs) // 2, floor=0.0, level=level)
+    strict, plain = (
+        _all_differences(groups, at) for at in (_together(level, _pairs(groups)), level)
+    )
     values = [group.value for group in groups]
+    interval = Interval(
+        low=max(0.0, float(strict[0].max())), high=max(0.0, float(plain[1].max())), level=level,
+        method="newcombe-pairs",
+    )  # fmt: skip
     return Gap(max(values) - min(values), interval, sum(group.n for group in groups))
 
 
@@ -105,10 +109,37 @@ def worst_ratio(groups: Sequence[Proportion], level: float = LEVEL) -> Gap | NoG
     """Smallest over largest of two or more groups: 1 where all are equal."""
     if not all(group.successes for group in groups):
         return NoGap(_no_logarithm(*groups))
-    pairs = [*combinations(groups, 2), *((b, a) for a, b in combinations(groups, 2))]
-    interval = _smallest(pairs, _katz, tests=len(pairs) // 2, ceiling=1.0, level=level)
+    strict, plain = (_all_ratios(groups, at) for at in (_together(level, _pairs(groups)), level))
     values = [group.value for group in groups]
+    interval = Interval(
+        low=min(1.0, float(plain[0].min())), high=min(1.0, float(strict[1].min())), level=level,
+        method="katz-pairs",
+    )  # fmt: skip
     return Gap(min(values) / max(values), interval, sum(group.n for group in groups))
+
+
+def _pairs(groups: Sequence[Proportion]) -> int:
+    return len(groups) * (len(groups) - 1) // 2
+
+
+def _all_differences(groups: Sequence[Proportion], level: float) -> tuple[np.ndarray, np.ndarray]:
+    """Both ends of Newcombe's interval of every group minus every other, as ``newcombe`` gives them."""
+    rate = np.array([group.value for group in groups])
+    ends = [wilson(group.successes, group.n, level) for group in groups]
+    below, above = rate - [one.low for one in ends], [one.high for one in ends] - rate
+    one, other = np.nonzero(~np.eye(len(groups), dtype=bool))
+    gap = rate[one] - rate[other]
+    return gap - np.hypot(below[one], above[other]), gap + np.hypot(above[one], below[other])
+
+
+def _all_ratios(groups: Sequence[Proportion], level: float) -> tuple[np.ndarray, np.ndarray]:
+    """Both ends of Katz's interval of every group over every other, as ``katz`` gives them."""
+    seen, n = (np.array([group[place] for group in groups], dtype=float) for place in (0, 1))
+    variance = 1 / np.minimum(seen, n - 0.5) - 1 / n
+    one, other = np.nonzero(~np.eye(len(groups), dtype=bool))
+    ratio = (seen / n)[one] / (seen / n)[other]
+    factor = np.exp(normal_quantile(level) * np.sqrt(variance[one] + variance[other]))
+    return ratio / factor, ratio * factor
 
 
 class Best(NamedTuple):

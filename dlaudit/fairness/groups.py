@@ -132,6 +132,7 @@ class ByGroup(Check, frozen=True, kw_only=True):
 
         self.remarks(bench, answers)
         positive = self.positive_class(bench.classes)
+        decided = tally.joint(answers.y, answers.predicted, classes=len(bench.classes))
         parts: dict[str, Partition] = {}
         for attribute, expected in tally.chosen(answers.groups, self.attributes).items():
             known = {*expected, *_declared_by(bench.data.card.facts, attribute)}
@@ -141,9 +142,7 @@ class ByGroup(Check, frozen=True, kw_only=True):
             else:
                 parts[attribute] = part
         for part in (*parts.values(), *tally.intersected(parts, self.intersections or ())):
-            table = tally.cells(
-                part.codes, answers.y, answers.predicted, classes=len(bench.classes)
-            )
+            table = tally.cells(part.codes, decided)
             tallies = tally.tallies(table, len(part.slices), positive=positive)
             yield Counted(part, table, tallies)
 
@@ -168,14 +167,13 @@ class ByGroup(Check, frozen=True, kw_only=True):
             return f"{found.n} {rate.denominator}, fewer than the minimum of {self.minimum}"
         return None
 
-    def evidence(self, bench: Bench, answers: Answers) -> Artifact:
-        """Every sample's label, decision and groups."""
-        columns = {f"group_{name}": column for name, column in answers.groups.items()}
-        return bench.keep_table(
-            f"{bench.run}.samples",
-            {"id": answers.id, "y": answers.y, "predicted": answers.predicted, **columns},
-            caption=f"Label, decision and groups of each sample of the {self.split} split.",
-        )
+    def evidence(self, bench: Bench) -> Artifact:
+        """Every sample's label, decision and groups: the clean answers, which are stored already."""
+        from msgspec.structs import replace
+
+        caption = f"Label, decision and groups of each sample of the {self.split} split."
+        stored = bench.answered[self.split].artifact
+        return replace(stored, name=f"{bench.run}.samples", caption=caption)
 
 
 def _declared_by(facts: dict[str, Any], attribute: str) -> set[str]:
@@ -187,10 +185,10 @@ def _declared_by(facts: dict[str, Any], attribute: str) -> set[str]:
 class Groups(ByGroup, frozen=True, kw_only=True):
     """Selection rate, error rates, precision and accuracy of each group, with Wilson intervals.
 
-    Point values by fairlearn (``via_fairlearn``), intervals from the counts (Wilson 1927), n is the
-    rate's own denominator. A rate whose denominator is below ``minimum`` is undefined, with the
-    count. ``balanced_accuracy`` is the mean of the true positive and the true negative rate.
-    ``group_size`` counts every group, also those that are unknown or hold no sample.
+    Point values by fairlearn (``via_fairlearn``), of intersections the same ratios of counts; intervals
+    from the counts (Wilson 1927), n is the rate's own denominator. A rate whose denominator is below
+    ``minimum`` is undefined, with the count. ``balanced_accuracy`` is the mean of the true positive and
+    the true negative rate. ``group_size`` counts every group, also those that are unknown or empty.
     """
 
     measures: ClassVar[tuple[str, ...]] = (*RATES, BALANCED, "group_size")
@@ -210,7 +208,7 @@ class Groups(ByGroup, frozen=True, kw_only=True):
             yield from self._rates(counted, bench.classes, self.remarks(bench, answers))
             for where, tally in zip(counted.partition.slices, counted.tallies, strict=True):
                 counts.append({"slice": where, **tally._asdict()})
-        yield self.evidence(bench, answers)
+        yield self.evidence(bench)
         yield bench.keep(
             f"{bench.run}.counts",
             canonical({"positive": self.positive_class(bench.classes), "groups": counts}),
@@ -224,9 +222,11 @@ class Groups(ByGroup, frozen=True, kw_only=True):
         """The rates of the groups of one partition."""
         from dlaudit.fairness import via_fairlearn
 
-        points = via_fairlearn.rates(
-            counted.table, counted.tallies, positive=self.positive_class(classes)
-        )
+        points: dict[str, list[float | None]] = {}
+        if not counted.partition.is_intersection:
+            points = via_fairlearn.rates(
+                counted.table, counted.tallies, positive=self.positive_class(classes)
+            )
         for group, (where, tally) in enumerate(
             zip(counted.partition.slices, counted.tallies, strict=True)
         ):
@@ -240,7 +240,8 @@ class Groups(ByGroup, frozen=True, kw_only=True):
                 if reason := self.why_undefined(rate, found, classes):
                     yield Undefined(name=name, reason=reason, slice=where, conditions=conditions)
                     continue
-                value = points[name][group]
+                # Hundreds of intersections are hundreds of calls into fairlearn for the same ratio.
+                value = points[name][group] if points else found.value
                 assert value is not None  # noqa: S101  (only a denominator of 0 has none)
                 yield Measurement(
                     name=name, value=value, n=found.n, slice=where, conditions=conditions,

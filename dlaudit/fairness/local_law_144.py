@@ -94,7 +94,7 @@ class LocalLaw144(ByGroup, frozen=True, kw_only=True):
             )
             scored = _scored(counted, None if scores is None else scores.values)
             yield from self._table(bench, counted, (selected, scored))
-        yield self.evidence(bench, answers)
+        yield self.evidence(bench)
 
     def _table(
         self, bench: Bench, counted: Counted, rated: tuple[Rated, Rated]

@@ -105,7 +105,7 @@ class Proxies(ByGroup, frozen=True, kw_only=True):
             else:
                 for name in FLIPS:
                     yield Undefined(name=name, reason=str(refused), conditions=stated)
-        yield self.evidence(bench, answers)
+        yield self.evidence(bench)
 
     def _rows(self, bench: Bench, n: int) -> np.ndarray:
         """Sorted positions of the samples that are looked at."""

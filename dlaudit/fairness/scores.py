@@ -66,19 +66,18 @@ class Scoring(ByGroup, frozen=True, kw_only=True):
                     yield Undefined(name=name, reason=missing, conditions=stated)
             else:
                 yield from self._partition(bench, answers, counted, scores)
-        evidence = {} if scores is None else {"score": scores.values}
+        if scores is None:
+            yield self.evidence(bench)
+            return
         columns = {f"group_{name}": column for name, column in answers.groups.items()}
         yield bench.keep_table(
             f"{bench.run}.samples",
             {
-                "id": answers.id,
-                "y": answers.y,
-                "predicted": answers.predicted,
-                **evidence,
-                **columns,
+                "id": answers.id, "y": answers.y, "predicted": answers.predicted,
+                "score": scores.values, **columns,
             },
             caption=f"Label, decision, score and groups of each sample of the {self.split} split.",
-        )
+        )  # fmt: skip
 
     def _partition(
         self, bench: Bench, answers: Answers, counted: Counted, scores: Scores

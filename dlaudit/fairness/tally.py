@@ -19,6 +19,12 @@ from dlaudit.fairness.rates import Tally
 UNKNOWN = "unknown"
 """The group of the samples whose group is not known: measured, but never a reference."""
 
+PRIME = np.uint64(1099511628211)
+"""The multiplier of FNV-1a hashes (Fowler, Noll & Vo 1991); products wrap around, as it asks."""
+
+DENSE = 10_000_000
+"""Tables of fewer cells are counted without sorting; larger ones would be mostly empty."""
+
 
 class Partition(NamedTuple):
     """The samples divided by one attribute, or by several at once.
@@ -60,10 +66,34 @@ class Cells(NamedTuple):
 
 def single(attribute: str, column: np.ndarray, declared: Iterable[str] = ()) -> Partition:
     """Divide by one attribute. column: (n,) str; declared: groups that exist, seen here or not."""
-    seen, codes = np.unique(column.astype(str), return_inverse=True)
+    seen, codes = distinct(column.astype(str, copy=False))
     groups = sorted({*seen.tolist(), *declared})
     position = np.searchsorted(groups, seen)
     return Partition(tuple({attribute: group} for group in groups), position[codes])
+
+
+def distinct(column: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The different words of a column, sorted, and each row's position among them.
+
+    What ``np.unique`` gives, without sorting a million words: rows are told apart by a hash of their
+    letters, and the hash is checked against the words.
+    """
+    if not len(column) or not column.dtype.itemsize:
+        words, codes = np.unique(column, return_inverse=True)
+        return words, codes
+    letters = np.ascontiguousarray(column).view(np.uint32).reshape(len(column), -1)
+    hashes = np.zeros(len(column), dtype=np.uint64)
+    for place in range(letters.shape[1]):
+        hashes = (hashes ^ letters[:, place]) * PRIME
+    _, first, codes = np.unique(hashes, return_index=True, return_inverse=True)
+    words = column[first]
+    if not (words[codes] == column).all():
+        words, codes = np.unique(column, return_inverse=True)
+        return words, codes
+    order = np.argsort(words)
+    position = np.empty_like(order)
+    position[order] = np.arange(len(order))
+    return words[order], position[codes]
 
 
 def crossed(parts: Sequence[Partition]) -> Partition:
@@ -116,18 +146,37 @@ def intersected(
         yield crossed([parts[name] for name in names])
 
 
-def cells(
-    codes: np.ndarray, y: np.ndarray, predicted: np.ndarray, *, classes: int | None = None
-) -> Cells:
-    """Count the samples of each (group, label, decision). codes, y, predicted: (n,).
+class Joint(NamedTuple):
+    """Label and decision of each sample as one number, ``y * width + predicted``. codes: (n,)."""
+
+    codes: np.ndarray
+    width: int
+
+
+def joint(y: np.ndarray, predicted: np.ndarray, *, classes: int | None = None) -> Joint:
+    """Check labels and decisions once, for every way of dividing the samples. y, predicted: (n,).
 
     Raises NonFinite for missing values, AuditError for whatever else is not a class index.
     """
     y = class_indices(y, what="labels", classes=classes)
     predicted = class_indices(predicted, what="decisions", classes=classes)
     width = int(max(y.max(initial=0), predicted.max(initial=0))) + 1
-    keys, counts = np.unique((codes * width + y) * width + predicted, return_counts=True)
-    return Cells(keys // width**2, keys // width % width, keys % width, counts)
+    return Joint(y * width + predicted, width)
+
+
+def cells(codes: np.ndarray, answers: Joint) -> Cells:
+    """Count the samples of each (group, label, decision). codes: (n,) position of the group."""
+    square = answers.width**2
+    keys = codes * square + answers.codes
+    if (most := int(keys.max(initial=0))) < DENSE:
+        counts = np.bincount(keys, minlength=most + 1)
+        keys = np.flatnonzero(counts)
+        counts = counts[keys]
+    else:
+        keys, counts = np.unique(keys, return_counts=True)
+    return Cells(
+        keys // square, keys // answers.width % answers.width, keys % answers.width, counts
+    )
 
 
 def tallies(table: Cells, groups: int, *, positive: int | None) -> list[Tally]:

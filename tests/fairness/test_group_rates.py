@@ -98,7 +98,7 @@ def test_fairlearn_on_the_samples_gives_what_it_gives_on_the_cells(rows_of):
 
     y, predicted, group = rows_of(TWO)
     part = counting.single("sex", group)
-    table = counting.cells(part.codes, y, predicted)
+    table = counting.cells(part.codes, counting.joint(y, predicted))
     found = via_fairlearn.rates(table, counting.tallies(table, 2, positive=1), positive=1)
     metrics = {"true_positive_rate": true_positive_rate, "false_negative_rate": false_negative_rate}
     frame = MetricFrame(metrics=metrics, y_true=y, y_pred=predicted, sensitive_features=group)
@@ -302,9 +302,9 @@ class TestWhatIsRefused:
     def test_the_pure_core_refuses_them_in_labels_and_decisions(self, column, error):
         fine = np.array([0, 1])
         with pytest.raises(error, match="labels"):
-            counting.cells(fine, column, fine, classes=2)
+            counting.joint(column, fine, classes=2)
         with pytest.raises(error, match="decisions"):
-            counting.cells(fine, fine, column, classes=2)
+            counting.joint(fine, column, classes=2)
 
     def test_an_attribute_that_is_not_declared(self, bench_of, rows_of):
         y, predicted, group = rows_of(TWO)
@@ -333,7 +333,7 @@ class TestWhatIsRefused:
             raise ValueError("no such thing")
 
         monkeypatch.setattr("fairlearn.metrics.MetricFrame", refuse)
-        table = counting.cells(np.zeros(2, int), np.array([0, 1]), np.array([1, 1]))
+        table = counting.cells(np.zeros(2, int), counting.joint(np.array([0, 1]), np.array([1, 1])))
         with pytest.raises(AuditError, match=r"fairlearn [\d.]+ could not .* no such thing"):
             via_fairlearn.rates(table, counting.tallies(table, 1, positive=1), positive=1)
 
@@ -393,3 +393,29 @@ def test_the_interval_of_balanced_accuracy_holds_its_level():
             held.append(found.low <= (p + q) / 2 <= found.high)
     print(f"balanced accuracy: coverage {np.mean(held):.4f} over 1200 trials")
     assert np.mean(held) >= 0.94
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    column=st.lists(st.text(max_size=5), min_size=1, max_size=40),
+    codes=st.lists(st.integers(0, 3), min_size=1, max_size=40),
+)
+def test_counting_without_sorting_gives_what_sorting_gives(column, codes):
+    words, places = counting.distinct(np.array(column, dtype=str))
+    expected, where = np.unique(np.array(column, dtype=str), return_inverse=True)
+    assert words.tolist() == expected.tolist()
+    assert places.tolist() == where.tolist()
+    group = np.array(codes)
+    answers = counting.joint(group % 2, (group // 2) % 2)
+    dense = counting.cells(group, answers)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(counting, "DENSE", 0)
+        sparse = counting.cells(group, answers)
+    for one, other in zip(dense, sparse, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_words_of_one_hash_are_told_apart(monkeypatch):
+    monkeypatch.setattr(counting, "PRIME", np.uint64(0))  # every word hashes to 0
+    words, codes = counting.distinct(np.array(["b", "a", "b"]))
+    assert (words.tolist(), codes.tolist()) == (["a", "b"], [1, 0, 1])
