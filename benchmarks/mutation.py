@@ -417,8 +417,8 @@ python benchmarks/mutation.py --sample 100   # a seeded sample, for CI
 
 {table(tried)}
 
-A *stuck* mutant never came to an end and was stopped: noticed too. Only the fast
-tests run, not the simulation of coverage. Not counted, because they are no mutants of behaviour:
+A *stuck* mutant never came to an end and was stopped: noticed too. Only the fast tests run, not the
+simulation of coverage. Not counted, because they are no mutants of behaviour:
 
 {omitted}
 

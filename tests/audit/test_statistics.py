@@ -499,7 +499,7 @@ class TestPermutation:
 
     @pytest.mark.parametrize("seed", range(6))
     def test_p_is_the_share_of_tables_at_least_as_extreme_the_observed_one_among_them(self, seed):
-        outcome = np.array([0, 0, 1, 0, 1, 1, 1, 0, 1])
+        outcome = np.array([0, 0, 1, 0, 1, 1, 1, 1, 1])
         group = np.repeat([0, 1, 2], 3)
 
         def spread(order):
@@ -516,7 +516,7 @@ class TestPermutation:
         p = statistics.permutation_spread(outcome, group, np.random.default_rng(1))
         assert p == 1 / 2001
 
-    @pytest.mark.parametrize("scale", [1e-14, 1.0, 1e14])
+    @pytest.mark.parametrize("scale", [0.0, 1e-14, 1.0, 1e14])
     def test_groups_that_do_not_differ_give_p_1_at_any_scale(self, scale):
         """Every permutation ties with the observed table; rounding hides no tie."""
         outcome = np.full(30, 0.1) * scale
@@ -641,3 +641,13 @@ class TestDecidable:
         passes = [statistics.decidable(0.6, n, at_least=True).passes_from for n in (50, 500, 5000)]
         assert passes == sorted(passes, reverse=True)
         assert passes[-1] == pytest.approx(0.6, abs=0.02)
+
+
+def test_options_are_given_by_name():
+    rng = np.random.default_rng(1)
+    with pytest.raises(TypeError, match="positional"):
+        statistics.bootstrap([np.arange(9.0)], mean_of, rng, 0.95)
+    with pytest.raises(TypeError, match="positional"):
+        statistics.permutation_spread(np.arange(4.0), np.array([0, 0, 1, 1]), rng, 99)
+    with pytest.raises(TypeError, match="positional"):
+        statistics.decidable(0.5, 10, True)
