@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
@@ -198,6 +198,14 @@ class Check(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Sample-passes to expect on ``n`` samples, printed by ``dlaudit plan``; None if unknown."""
         del n, classes
         return None
+
+    def foreseen(self, facts: Mapping[str, Any]) -> tuple[str, ...]:
+        """What can be said before anything is measured, printed by ``dlaudit plan``; a line each.
+
+        facts: of the data set's card, such as the sizes of its groups.
+        """
+        del facts
+        return ()
 
 
 class Suite(msgspec.Struct, frozen=True, kw_only=True):

@@ -61,6 +61,7 @@ def runs(opened: Opened, registry: Registry) -> Iterable[str]:
         elif not note:
             unknown, note = unknown + 1, "cost not known beforehand"
         yield f"  {spec.id}: {note or priced(cost, opened)}"
+        yield from (f"    {line}" for line in foreseen(spec, opened, registry))
     more = f", and {unknown} runs of unknown cost" if unknown else ""
     yield f"  together: {priced(total, opened)}{more}"
 
@@ -83,6 +84,17 @@ def expected(spec: RunSpec, opened: Opened, registry: Registry) -> tuple[Cost | 
         return None, f"WILL BE SKIPPED, which closes the gate: not offered: {', '.join(missing)}"
     n = min(opened.sizes["test"], spec.params.get("samples") or opened.sizes["test"])
     return check.passes(n=n, classes=len(opened.classes)), ""
+
+
+def foreseen(spec: RunSpec, opened: Opened, registry: Registry) -> tuple[str, ...]:
+    """What the check of a run can say beforehand; nothing where it cannot be built."""
+    if spec.broken:
+        return ()
+    try:
+        check, _ = build(registry.check(spec.check), spec.params)
+    except ImportFailed:
+        return ()
+    return check.foreseen(opened.data.facts) if check is not None else ()
 
 
 def priced(cost: Cost | None, opened: Opened) -> str:

@@ -6,7 +6,7 @@ a group that is too small, empty or unknown: it is listed as undefined, with its
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple
 
 from msgspec import Meta
@@ -15,7 +15,7 @@ from dlaudit.audit.parts import Check, Needs, Yielded
 from dlaudit.audit.record import Artifact, Caveat, Cost, Measurement, Scalar, Undefined, canonical
 from dlaudit.audit.statistics import wilson
 from dlaudit.errors import PlanError, UnknownName
-from dlaudit.fairness.rates import RATES, Proportion, Rate, Tally
+from dlaudit.fairness.rates import POWER, RATES, Proportion, Rate, Tally, detectable
 
 if TYPE_CHECKING:
     from dlaudit.audit.bench import Answers, Bench
@@ -76,6 +76,34 @@ class ByGroup(Check, frozen=True, kw_only=True):
         """Nothing beyond the clean answers."""
         del n, classes
         return Cost(forward=0, backward=0)
+
+    def foreseen(self, facts: Mapping[str, Any]) -> tuple[str, ...]:
+        """The smallest gap between each group and its reference that so many samples can show."""
+        if not hasattr(self, "reference"):
+            return ()
+        named = self.reference if isinstance(self.reference, dict) else {}
+        declared = facts.get("groups")
+        counts = declared if isinstance(declared, dict) else {}
+        lines = []
+        for attribute, groups in counts.items():
+            if self.attributes is not None and attribute not in self.attributes:
+                continue
+            if not 1 < len(groups) <= self.most_groups:
+                continue
+            known = [name for name in groups if name != "unknown"] or list(groups)
+            reference = named.get(attribute, max(known, key=groups.__getitem__))
+            if reference not in groups:
+                continue
+            others = [
+                f"{name} {_gap(groups[name], groups[reference], self.minimum)} (n = {groups[name]})"
+                for name in groups
+                if name != reference
+            ]
+            lines.append(
+                f"{attribute}: smallest gap from {reference} (n = {groups[reference]}) seen in "
+                f"{POWER:.0%} of audits, rates near 0.5 over all samples: {', '.join(others)}"
+            )
+        return tuple(lines)
 
     def positive_class(self, classes: tuple[str, ...]) -> int | None:
         """The index of the class that counts as selected; None where several could be.
@@ -174,6 +202,13 @@ class ByGroup(Check, frozen=True, kw_only=True):
         caption = f"Label, decision and groups of each sample of the {self.split} split."
         stored = bench.answered[self.split].artifact
         return replace(stored, name=f"{bench.run}.samples", caption=caption)
+
+
+def _gap(n: int, reference: int, minimum: int) -> str:
+    """The smallest gap that can be seen, in words."""
+    if min(n, reference) < minimum:
+        return f"none, fewer than the minimum of {minimum}"
+    return f"{detectable(n, reference):.3f}"
 
 
 def _declared_by(facts: dict[str, Any], attribute: str) -> set[str]:

@@ -5,6 +5,7 @@ Knows counts; refuses arrays, thresholds and the word for a good or a bad rate.
 
 from __future__ import annotations
 
+import math
 from typing import Literal, NamedTuple
 
 
@@ -64,3 +65,19 @@ RATES: dict[str, Rate] = {
     "accuracy": Rate(("correct",), ("n",), "samples", "higher", needs_positive=False),
 }
 """The rates of every group, by the names that rules use."""
+
+
+POWER = 0.8
+"""The share of audits that are to see a gap: the usual choice in planning (Cohen 1988)."""
+
+
+def detectable(n: int, reference: int, *, rate: float = 0.5, level: float = 0.95) -> float:
+    """The smallest gap of two rates whose interval excludes 0 in ``POWER`` of all audits.
+
+    Normal approximation (Fleiss, Levin & Paik 2003, eq. 4.14, without continuity correction) with
+    both rates near ``rate``; 0.5 needs the most samples.
+    """
+    from dlaudit.audit.statistics import normal_quantile
+
+    z = normal_quantile(level) + normal_quantile(2 * POWER - 1)
+    return z * math.sqrt(rate * (1 - rate) * (1 / n + 1 / reference))
