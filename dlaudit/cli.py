@@ -5,7 +5,6 @@ stdout is the result, stderr the talk. Exit codes: DESIGN.md §5 and ``dlaudit r
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -46,10 +45,11 @@ def main() -> None:
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)
         sys.exit(INTERRUPTED)
-    except BrokenPipeError:  # whoever read stdout has gone, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(UNHEARD)
     except (Exception, SystemExit) as error:  # noqa: BLE001  (a user's mistake or our defect)
+        if isinstance(
+            error.__context__, BrokenPipeError
+        ):  # whoever read stdout has gone, as `head`
+            sys.exit(UNHEARD)
         # SystemExit too: a guest that calls sys.exit(0) must not open the gate.
         sys.exit(explained(error))
     sys.exit(code or 0)

@@ -110,6 +110,13 @@ class Accuracy(Check, frozen=True, kw_only=True):
         )
 
 
+class Deaf(Check, frozen=True, kw_only=True):
+    """Asks for what no data set here has to offer."""
+
+    needs: ClassVar[Needs] = Needs(data=("audio",))
+    measures: ClassVar[tuple[str, ...]] = ("loudness",)
+
+
 RULED = Suite(
     name="ruled",
     title="One run with a rule that it passes",
