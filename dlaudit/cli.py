@@ -46,9 +46,8 @@ def main() -> None:
         click.echo("interrupted", err=True)
         sys.exit(INTERRUPTED)
     except (Exception, SystemExit) as error:  # noqa: BLE001  (a user's mistake or our defect)
-        if isinstance(
-            error.__context__, BrokenPipeError
-        ):  # whoever read stdout has gone, as `head`
+        # Whoever read stdout has gone, as `head` does: click then wraps stdout and leaves with 1.
+        if type(sys.stdout).__name__.endswith("PacifyFlushWrapper"):
             sys.exit(UNHEARD)
         # SystemExit too: a guest that calls sys.exit(0) must not open the gate.
         sys.exit(explained(error))
