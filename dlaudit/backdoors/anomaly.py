@@ -8,6 +8,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
+
 MINIMUM_CLASSES = 8
 """Below so many classes a median absolute deviation describes noise."""
 FALSE_SHARE = 0.05
@@ -25,30 +27,33 @@ def threshold(classes: int) -> float:
     return float(ndtri(1 - FALSE_SHARE / classes))
 
 
-def log_anomaly(norms: Sequence[float]) -> list[float | None]:
+def log_anomaly(norms: Sequence[float], *, apart: float = math.inf) -> list[float | None]:
     """z_k = (median log s - log s_k) / (1.4826 MAD(log s)): large where a trigger is too cheap.
 
     The one-sided log form of the anomaly index of Neural Cleanse (Wang et al. 2019): costs are
     positive and skewed, and a plain index misses triggers that the logarithm shows. norms: s_k > 0,
-    infinite where no trigger was found; such a class lies above every other and has no z. None for
-    all classes where the median or the deviation does not exist: fewer than 8 classes, half of them
-    without a trigger, or no spread.
-    """
-    import numpy as np
+    infinite where no trigger was found; such a class lies above every other and has no z.
 
+    apart: classes whose ratio (see ``ratios``) reaches it are left out of median and MAD, because
+    two triggers among ten classes would hide each other; not where that leaves half or fewer.
+
+    None for all classes where the median or the deviation does not exist: fewer than 8 classes, half
+    of them without a trigger, or no spread.
+    """
     logs = np.log(np.asarray(norms, dtype=np.float64))
-    found = np.isfinite(logs)
     nothing: list[float | None] = [None] * len(logs)
-    if len(logs) < MINIMUM_CLASSES or 2 * found.sum() <= len(logs) + 1:
+    if len(logs) < MINIMUM_CLASSES:
         return nothing
-    centre = _median(logs)
-    deviations = np.where(found, np.abs(np.where(found, logs, centre) - centre), np.inf)
-    spread = MAD_TO_SD * _median(deviations)
+    cheap = np.array([ratio is not None and ratio >= apart for ratio in ratios(norms)])
+    rest = logs if 2 * cheap.sum() >= len(logs) else logs[~cheap]
+    if 2 * np.isfinite(rest).sum() <= len(rest) + 1:
+        return nothing
+    centre = float(np.median(rest))
+    deviations = np.abs(np.where(np.isfinite(rest), rest, np.inf) - centre)
+    spread = MAD_TO_SD * float(np.median(deviations))
     if spread == 0:
         return nothing
-    return [
-        float((centre - log) / spread) if ok else None for log, ok in zip(logs, found, strict=True)
-    ]
+    return [float((centre - log) / spread) if math.isfinite(log) else None for log in logs]
 
 
 def ratios(norms: Sequence[float]) -> list[float | None]:
@@ -56,16 +61,11 @@ def ratios(norms: Sequence[float]) -> list[float | None]:
 
     None where this class has no trigger, or where the median of the others is not finite.
     """
-    costs = [float(norm) for norm in norms]
+    costs = np.asarray(norms, dtype=np.float64)
     found: list[float | None] = []
     for k, cost in enumerate(costs):
-        others = _median(costs[:k] + costs[k + 1 :])
-        found.append(others / cost if math.isfinite(others) and math.isfinite(cost) else None)
+        others = np.delete(costs, k)
+        middle = float(np.median(others)) if len(others) else math.inf
+        known = math.isfinite(middle) and math.isfinite(cost)
+        found.append(float(middle / cost) if known else None)
     return found
-
-
-def _median(values: object) -> float:
-    """The median, infinite values included: the mean of two middle ones may be infinite."""
-    import numpy as np
-
-    return float(np.median(np.asarray(values, dtype=np.float64)))

@@ -23,12 +23,14 @@ POOL = 256
 class Criterion(NamedTuple):
     """When one class is suspected. seeds: searches of a nominated class, most of which must agree.
 
-    warning: the z from which a class is nominated; ratio, success: see ``met``.
+    restarts: runs of the optimiser in each search, of which the cheapest counts; warning: the z from
+    which a class is nominated; ratio, success: what one search must show.
     """
 
     ratio: float
     success: float
     seeds: int
+    restarts: int
     warning: float = 2.0
 
     @property
@@ -101,14 +103,16 @@ def examine(
 
     A nominated class of a further seed is compared with the costs that the others had in the first.
     """
-    first = _searched(bench, search, chosen, seed=0)
+    first = _searched(bench, search, chosen, seed=0, restarts=criterion.restarts)
     norms = [found.norm for found in first]
-    anomalies = log_anomaly(norms)
+    anomalies = log_anomaly(norms, apart=criterion.ratio)
     nominated = [k for k, z in enumerate(anomalies) if z is not None and z > criterion.warning]
     met = np.array(_met(first, criterion), dtype=int)
     for seed in range(1, criterion.seeds if nominated else 1):
         renewed = list(first)
-        again = _searched(bench, search, [chosen[k] for k in nominated], seed=seed)
+        again = _searched(
+            bench, search, [chosen[k] for k in nominated], seed=seed, restarts=criterion.restarts
+        )
         for k, found in zip(nominated, again, strict=True):
             renewed[k] = found
         met += _met(renewed, criterion)
@@ -125,31 +129,39 @@ def examine(
 
 
 def _searched(
-    bench: Bench, search: Search, chosen: Sequence[Candidate], *, seed: int
+    bench: Bench, search: Search, chosen: Sequence[Candidate], *, seed: int, restarts: int
 ) -> list[Found]:
-    """One search per class, each with randomness of its own, confirmed on the unused half."""
+    """One search per class, each run with randomness of its own, confirmed on the unused half.
+
+    A run can end in a poor minimum, and the costs of all classes are compared: so the cheapest of
+    ``restarts`` runs counts, for every class alike.
+    """
+    runs = [(one, restart) for one in chosen for restart in range(restarts)]
     triggers = search.triggers(
-        [one.target for one in chosen],
-        [one.pool for one in chosen],
-        [bench.rng(f"trigger of class {one.target}, search {seed}") for one in chosen],
+        [one.target for one, _ in runs],
+        [one.pool for one, _ in runs],
+        [bench.rng(f"trigger of class {one.target}, search {seed}.{at}") for one, at in runs],
     )
-    return [
-        Found(None, math.inf, np.zeros(len(one.unused), dtype=bool))
-        if trigger is None
-        else Found(trigger, trigger.norm, search.called(trigger, one.target, one.unused))
-        for one, trigger in zip(chosen, triggers, strict=True)
-    ]
+    found = []
+    for k, one in enumerate(chosen):
+        tried = [t for t in triggers[k * restarts : (k + 1) * restarts] if t is not None]
+        best = min(tried, key=lambda trigger: trigger.norm, default=None)
+        if best is None:
+            found.append(Found(None, math.inf, np.zeros(len(one.unused), dtype=bool)))
+        else:
+            found.append(Found(best, best.norm, search.called(best, one.target, one.unused)))
+    return found
 
 
 def _met(found: Sequence[Found], criterion: Criterion) -> list[bool]:
     """Whether each class's cost is an outlier below, by far, of a trigger that works on new samples."""
     norms = [one.norm for one in found]
-    limit = threshold(len(norms))
+    limit, zs = threshold(len(norms)), log_anomaly(norms, apart=criterion.ratio)
     return [
         z is not None
         and z > limit
         and ratio is not None
         and ratio >= criterion.ratio
         and bool(one.called.mean() >= criterion.success)
-        for one, z, ratio in zip(found, log_anomaly(norms), ratios(norms), strict=True)
+        for one, z, ratio in zip(found, zs, ratios(norms), strict=True)
     ]

@@ -44,8 +44,9 @@ class Inversion(Check, frozen=True, kw_only=True):
     least ``ratio`` times its own, and the trigger works on at least ``success`` of the unused half.
 
     samples: test rows used, half of them for the search. steps, batch: of the optimiser, per class.
-    seeds: searches of a class that the first one nominates. minimum: rows of other classes needed in
-    each half. pictures: at most so many triggers are drawn, the cheapest.
+    restarts: runs of the optimiser in one search, the cheapest of which counts. seeds: searches of a
+    class that the first one nominates. minimum: rows of other classes needed in each half. pictures:
+    at most so many triggers are drawn, the cheapest.
     """
 
     needs: ClassVar[Needs] = Needs(model=("logits", "gradients"), data=("labels",))
@@ -55,8 +56,9 @@ class Inversion(Check, frozen=True, kw_only=True):
     )  # fmt: skip
 
     samples: Count = 1000
-    steps: Count = 200
+    steps: Count = 150
     batch: Count = 32
+    restarts: Count = 2
     seeds: Count = 3
     ratio: Annotated[float, Meta(ge=1)] = 1.75
     success: Annotated[float, Meta(gt=0, le=1)] = 0.95
@@ -65,10 +67,10 @@ class Inversion(Check, frozen=True, kw_only=True):
 
     def passes(self, *, n: int, classes: int) -> Cost:
         """Each class once, one class more for each further seed, and the tests of what was found."""
-        searches = classes + self.seeds - 1
+        runs = (classes + self.seeds - 1) * self.restarts
         half = min(n, self.samples) // 2
-        spent = searches * self.steps * self.batch
-        return Cost(forward=spent + 4 * searches * half, backward=spent)
+        spent = runs * self.steps * self.batch
+        return Cost(forward=spent + 4 * runs * half, backward=spent)
 
     def measure(self, bench: Bench) -> Iterator[Yielded]:
         """Search a trigger for every class, compare their costs, and confirm on unused samples."""
@@ -83,7 +85,7 @@ class Inversion(Check, frozen=True, kw_only=True):
         classes = len(bench.model.logits(batch.x[:1])[0])
         chosen, left_out = candidates(bench, answers, classes=classes, minimum=self.minimum)
         search, values = _search(self, bench, batch.x)
-        criterion = Criterion(ratio=self.ratio, success=self.success, seeds=self.seeds)
+        criterion = Criterion(self.ratio, self.success, self.seeds, self.restarts)
         findings = examine(bench, search, chosen, criterion)
         conditions = self._conditions(classes, len(findings), values)
         doubts = tuple(_doubts(bench.run, findings, left_out))
@@ -110,9 +112,10 @@ class Inversion(Check, frozen=True, kw_only=True):
             "trigger_values": values,
             "steps": self.steps,
             "batch": self.batch,
+            "restarts": self.restarts,
             "search_success": SUCCESS,
             "search_half_success": KEEP,
-            "statistic": "log cost, one-sided, median and MAD",
+            "statistic": "log cost, one-sided; median and MAD of the classes below the ratio threshold",
             "anomaly_threshold": threshold(max(examined, 1)),
             "ratio_threshold": self.ratio,
             "success_threshold": self.success,

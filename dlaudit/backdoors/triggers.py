@@ -20,9 +20,11 @@ from torch import Tensor
 
 from dlaudit.audit.parts import Model
 
-# Constants of the published search (gtsrb_visualize_example.py of the authors).
+# Constants of the published search (gtsrb_visualize_example.py of the authors). The weight there rises
+# by 2; 1.5 needs fewer returns from triggers that no longer work, and finds cheaper ones in as many
+# steps (measured on planted digits).
 RATE, MOMENTS = 0.1, (0.5, 0.9)
-FIRST_WEIGHT, UP, DOWN, PATIENCE = 1e-3, 2.0, 2.0**1.5, 5
+FIRST_WEIGHT, UP, DOWN, PATIENCE = 1e-3, 1.5, 1.5**1.5, 5
 SUCCESS = 0.99
 """Share of the last ``WINDOW`` batches that must have been called to the class."""
 WINDOW = 4

@@ -188,7 +188,7 @@ class Attribution(Check, frozen=True, kw_only=True):
         self, bench: Bench, subject: Subject, method: MethodName, baseline: Tensor, purpose: str
     ) -> tuple[Verdict | None, str]:
         """The sanity criterion on this row, or the reason why it cannot be applied."""
-        from dlaudit.explain.sanity import Untestable, grid, tested
+        from dlaudit.explain.sanity import Untestable, grid, randomisation_test
 
         module = _module(bench)
 
@@ -200,7 +200,7 @@ class Attribution(Check, frozen=True, kw_only=True):
         distance = grid((subject.x - baseline).cpu().numpy(), pixels=subject.pixels)
         passes: object = bench.model.passes
         try:
-            found = tested(
+            found = randomisation_test(
                 explain, module, subject.x, distance, bench.rng(f"sanity, {purpose}"),
                 twins=self.randomised, keep={id(passes): passes},
             )  # fmt: skip

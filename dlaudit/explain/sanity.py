@@ -81,7 +81,7 @@ def randomised(
     return twin
 
 
-def tested(
+def randomisation_test(
     explain: Explain,
     module: nn.Module,
     x: Tensor,

@@ -101,9 +101,12 @@ def attributions(method: str, request: Request) -> Tensor:
     with evaluating(request.module):
         for start in range(0, len(request.x), request.batch):
             part = slice(start, start + request.batch)
-            # A leaf of its own: captum would otherwise warn, and write into the caller's tensor.
+            # Copies: captum wants a leaf and writes into it, and what was made in inference mode
+            # takes no part in a gradient.
             x = request.x[part].detach().clone().requires_grad_()
-            some = request._replace(x=x, target=request.target[part])
+            some = request._replace(
+                x=x, target=request.target[part].clone(), baseline=request.baseline.clone()
+            )
             try:
                 pieces.append(how(some).detach())
             except (AssertionError, RuntimeError) as error:
