@@ -143,6 +143,8 @@ def applies(applies_from: str, today: date, *, annex_iii: bool | None) -> Applic
     for route, written in re.findall(r"(?:(annex_\w+):)?(\d{4}-\d{2}-\d{2})", applies_from):
         day = date.fromisoformat(written)
         dates[route] = min(day, dates.get(route, day))
+    if not applies_from:  # a framework without dates, such as a voluntary one
+        return "now"
     if not dates:
         return "contested"
     route = {True: "annex_iii", False: "annex_i", None: ""}[annex_iii]

@@ -181,7 +181,9 @@ def exit_code(record: AuditRecord) -> ExitCode:
     counted = {verdict.status for verdict in record.verdicts if verdict.waived is None}
     if "fail" in counted:
         return ExitCode.FAILED
-    if "not_assessed" in counted or blocking_runs(record) or not record.verdicts:
+    judged = {verdict.rule for verdict in record.verdicts}
+    silent = not judged or any(rule.id not in judged for rule in record.rules)
+    if "not_assessed" in counted or blocking_runs(record) or silent:
         return ExitCode.NOT_SHOWN
     if "inconclusive" in counted:
         return ExitCode.INCONCLUSIVE

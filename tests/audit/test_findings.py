@@ -221,7 +221,7 @@ def test_options_are_given_by_name_and_declarations_stay_as_stated():
     with pytest.raises(TypeError, match="positional"):
         finding(item(), [], [], "now")
     with pytest.raises(TypeError, match="positional"):
-        applies("", TODAY, None)
+        applies("-", TODAY, None)
     with pytest.raises(TypeError, match="positional"):
         Declaration("aia:x", "who", "role", "statement", TODAY)
     with pytest.raises(AttributeError):
@@ -256,7 +256,7 @@ class TestApplies:
             ("2025-02-02 chapter / in force 2026-07-27", BEFORE, None, "not-yet"),
             # no date at all
             ("-", AFTER, None, "contested"),
-            ("", AFTER, None, "contested"),
+            ("", AFTER, None, "now"),
         ],
     )
     def test_from_the_catalogues_words_of_dates(self, text, today, annex_iii, expected):

@@ -585,3 +585,11 @@ def test_the_reason_names_the_group_it_is_about():
         ),
     ):
         assert word in verdict_on(rule, GOOD, one).reason
+
+
+@given(record=strategies.records)
+def test_a_rule_without_a_verdict_keeps_the_gate_closed(record):
+    """A record that lost a verdict is not a record that passed."""
+    rule = a_rule(id="a rule that nobody judged")
+    more = msgspec.structs.replace(record, rules=(*record.rules, rule))
+    assert exit_code(more) in {1, 3}
