@@ -12,11 +12,15 @@ from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 from dlaudit.audit.parts import Yielded
 from dlaudit.audit.record import Caveat, Measurement, Scalar, Undefined
 from dlaudit.audit.statistics import LEVEL
+from dlaudit.errors import PlanError
 from dlaudit.fairness.groups import ByGroup, Counted, Crowd
 from dlaudit.fairness.rates import RATES, Proportion
 
 if TYPE_CHECKING:
-    from dlaudit.audit.bench import Bench
+    import numpy as np
+
+    from dlaudit.audit.bench import Answers, Bench
+    from dlaudit.fairness.clustered import Clustered
     from dlaudit.fairness.gaps import Gap, NoGap
     from dlaudit.fairness.tally import Partition
 
@@ -36,6 +40,7 @@ class Row(NamedTuple):
     proportions: list[Proportion]
     reasons: list[str | None]
     conditions: dict[str, Scalar]
+    sums: Clustered | None = None
 
     @property
     def estimable(self) -> list[int]:
@@ -65,6 +70,9 @@ class Disparity(ByGroup, frozen=True, kw_only=True):
     false positive rate. Groups of an intersection are a search: the level of their differences and
     ratios is Bonferroni's; p-values over several intersections are Holm's. Every group that is too
     small to compare is listed.
+
+    cluster: a column or attribute that says which rows belong together (one person, one day); intervals
+    are then those of clusters, and a permutation of rows has no p.
     """
 
     measures: ClassVar[tuple[str, ...]] = (
@@ -77,6 +85,7 @@ class Disparity(ByGroup, frozen=True, kw_only=True):
     )
 
     reference: dict[str, str] | Literal["best"] | None = None
+    cluster: str | None = None
 
     def measure(self, bench: Bench) -> Iterator[Yielded]:
         """Compare the groups of every attribute and intersection asked for."""
@@ -89,6 +98,7 @@ class Disparity(ByGroup, frozen=True, kw_only=True):
         answers = bench.answers(self.split)
         if isinstance(self.reference, dict):
             tally.known_attributes(self.reference, answers.groups)
+        clusters, members = self._clusters(bench, answers)
         rows: list[Row] = []
         for counted in self.counted(bench, answers):
             if isinstance(counted, Crowd):
@@ -97,6 +107,8 @@ class Disparity(ByGroup, frozen=True, kw_only=True):
                 continue
             reference = self._reference(counted)
             found = list(self._rows(counted, bench.classes))
+            if clusters is not None:
+                found = [self._clustered(row, clusters, members) for row in found]
             for row in found:
                 yield from self._per_group(row, reference)
             yield self._odds({row.name: row for row in found}, bench)
@@ -105,6 +117,31 @@ class Disparity(ByGroup, frozen=True, kw_only=True):
         for place, row in enumerate(rows):
             yield from self._overall(row, bench, chances.get(place))
         yield self.evidence(bench)
+
+    def _clusters(
+        self, bench: Bench, answers: Answers
+    ) -> tuple[np.ndarray | None, dict[str, np.ndarray]]:
+        """Each sample's cluster, and what it counts for. Raises PlanError where the best is asked for."""
+        from dlaudit.fairness import clustered
+
+        if self.cluster is None:
+            return None, {}
+        if self.reference == BEST:
+            message = (
+                'cluster: expected a named reference or the largest group, got reference = "best"'
+            )
+            raise PlanError(message)
+        codes = clustered.cluster_codes(bench, answers, self.cluster, self.split)
+        return codes, clustered.fields(answers, self.positive_class(bench.classes))
+
+    def _clustered(self, row: Row, clusters: np.ndarray, members: dict[str, np.ndarray]) -> Row:
+        """The same row with its counts by cluster."""
+        from dlaudit.fairness import clustered
+
+        groups = len(row.proportions)
+        sums = clustered.clustered(row.partition.codes, groups, clusters, RATES[row.name], members)
+        conditions = {**row.conditions, "cluster": str(self.cluster)}
+        return row._replace(sums=sums, conditions=conditions)
 
     def _reference(self, counted: Counted) -> int | None:
         """The group to compare with, chosen by name and size alone; None for the best."""
@@ -168,7 +205,7 @@ class Disparity(ByGroup, frozen=True, kw_only=True):
             yield "ratio", reason
             return
         one = row.proportions[group]
-        results: tuple[Gap, Gap | NoGap]
+        results: tuple[Gap | NoGap, Gap | NoGap]
         if reference is None:
             end: Literal["highest", "lowest"] = (
                 "lowest" if RATES[row.name].better == "lower" else "highest"
@@ -182,7 +219,12 @@ class Disparity(ByGroup, frozen=True, kw_only=True):
         else:
             other = row.proportions[reference]
             results = gaps.difference(one, other, level), gaps.ratio(one, other, level)
-        yield "difference", results[0]
+            if row.sums is not None:
+                results = (
+                    row.sums.difference(group, reference, level),
+                    row.sums.ratio(group, reference, level),
+                )
+        yield "difference", results[0].reason if isinstance(results[0], gaps.NoGap) else results[0]
         yield "ratio", results[1].reason if isinstance(results[1], gaps.NoGap) else results[1]
 
     def _chances(self, rows: list[Row], bench: Bench) -> dict[int, Chance]:
@@ -193,7 +235,7 @@ class Disparity(ByGroup, frozen=True, kw_only=True):
         found = {}
         for place, row in enumerate(rows):
             usable = [row.proportions[group] for group in row.estimable]
-            if len(usable) > 1:
+            if len(usable) > 1 and row.sums is None:
                 rng = bench.rng(f"permutation/{row.partition.attribute}/{row.name}")
                 found[place] = Chance(gaps.permutation_p(usable, rng), 1)
         for name in RATES:
@@ -219,6 +261,9 @@ class Disparity(ByGroup, frozen=True, kw_only=True):
                 for row in pair if len(row.estimable) < 2
             )  # fmt: skip
             return Undefined(name=EQUALIZED_ODDS, reason=reason, conditions=conditions)
+        if pair[0].sums is not None:
+            reason = "of clustered rows: see the spreads of both rates"
+            return Undefined(name=EQUALIZED_ODDS, reason=reason, conditions=conditions)
         one, other = (gaps.spread(groups) for groups in usable)
         strict = 1 - (1 - LEVEL) / 2
         stricter = gaps.spread(usable[0], strict), gaps.spread(usable[1], strict)
@@ -235,22 +280,33 @@ class Disparity(ByGroup, frozen=True, kw_only=True):
 
         conditions = {**row.conditions, "attribute": row.partition.attribute}
         usable = [row.proportions[group] for group in row.estimable]
-        if chance is None:
+        if len(usable) < 2:
             reason = f"fewer than two groups to compare. {_left_out(row)}".strip()
             yield from _undefined(row, ("spread", "spread_p", "worst_ratio"), reason, conditions)
             return
         caveats = self._caveats(row, bench)
-        spread, worst = gaps.spread(usable), gaps.worst_ratio(usable)
-        search: dict[str, Scalar] = {"holm_tests": chance.tests} if chance.tests > 1 else {}
-        yield Measurement(
-            name=f"{row.name}_spread", value=spread.value, interval=spread.interval, n=spread.n,
-            direction="lower", conditions=conditions, caveats=caveats,
-        )  # fmt: skip
-        yield Measurement(
-            name=f"{row.name}_spread_p", value=chance.p, n=spread.n,
-            exact="the p of a seeded permutation test of these very samples",
-            conditions={**conditions, "resamples": gaps.RESAMPLES, **search}, caveats=caveats,
-        )  # fmt: skip
+        spread: Gap | NoGap = gaps.spread(usable)
+        worst = gaps.worst_ratio(usable)
+        if row.sums is not None:
+            spread = row.sums.widest(row.estimable, "difference")
+            worst = row.sums.widest(row.estimable, "ratio")
+        if isinstance(spread, gaps.NoGap):
+            yield from _undefined(row, ("spread",), spread.reason, conditions)
+        else:
+            yield Measurement(
+                name=f"{row.name}_spread", value=spread.value, interval=spread.interval, n=spread.n,
+                direction="lower", conditions=conditions, caveats=caveats,
+            )  # fmt: skip
+        if chance is None:
+            reason = "rows of one cluster depend on each other: a permutation of rows has no p"
+            yield from _undefined(row, ("spread_p",), reason, conditions)
+        else:
+            search: dict[str, Scalar] = {"holm_tests": chance.tests} if chance.tests > 1 else {}
+            yield Measurement(
+                name=f"{row.name}_spread_p", value=chance.p, n=sum(one.n for one in usable),
+                exact="the p of a seeded permutation test of these very samples",
+                conditions={**conditions, "resamples": gaps.RESAMPLES, **search}, caveats=caveats,
+            )  # fmt: skip
         if isinstance(worst, gaps.NoGap):
             yield from _undefined(row, ("worst_ratio",), worst.reason, conditions)
         else:
