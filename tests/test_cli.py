@@ -403,16 +403,13 @@ def test_a_reader_that_goes_away_is_no_defect(
     dlaudit: Callable[..., Ended], tmp_path: Path
 ) -> None:
     dlaudit(PASS)
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-m", "dlaudit", "report", "run", "--format", "html"], cwd=tmp_path,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    assert process.stdout is not None
-    process.stdout.close()
-    assert process.stderr is not None
-    said = process.stderr.read()
-    assert process.wait() == 141
-    assert not said
+    ) as process:  # fmt: skip
+        process.stdout.close()
+        said = process.stderr.read()
+    assert (process.returncode, said) == (141, "")
 
 
 def test_help_gives_an_example_and_the_codes(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +40,7 @@ def audit(
     suites: Iterable[str] = (),
     *,
     train: Any = None,
+    train_fn: str | Callable[..., Any] | None = None,
     weights: str | Path | None = None,
     bounds: tuple[Any, Any] | None = None,
     checks: Mapping[str, Mapping[str, Any]] | None = None,
@@ -55,7 +56,8 @@ def audit(
     """Audit a model on data; returns the record, which shows itself in a notebook.
 
     model, data, train: paths, or live objects: a module or Model; a Dataset, ``(x, y)`` or a mapping
-    with ``x``, ``y`` and optionally ``id``, ``group_<name>``, ``mask``. checks, rules and further
+    with ``x``, ``y`` and optionally ``id``, ``group_<name>``, ``mask``. train_fn: (dataset, seed) ->
+    model, or where it stands (``"file.py:function"``). checks, rules and further
     keywords: the tables of ``audit.toml``. out: keeps the run's files there; otherwise only the
     record is kept. executor: for paths, ``process`` if not given. Without suites and checks, every
     suite is run.
@@ -70,13 +72,17 @@ def audit(
         "checks": {run: dict(params) for run, params in (checks or {}).items()},
         "rules": [dict(rule) for rule in rules], **plan,
     }  # fmt: skip
+    if isinstance(train_fn, str):
+        table["train"] = {"factory": train_fn}
     options: dict[str, Any] = {
         "root": str(Path.cwd()), "label": "this audit", "formats": tuple(formats),
         "plugins": tuple(str(Path(plugin).resolve()) for plugin in plugins),
     }  # fmt: skip
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(out) if out is not None else Path(scratch) / "run"
-        if all(one is None or isinstance(one, str | Path) for one in (model, data, train)):
+        if all(
+            one is None or isinstance(one, str | Path) for one in (model, data, train, train_fn)
+        ):
             paths = {
                 "model": described_path(str(model), weights, bounds),
                 "data": {"args": {"path": str(data)}},
@@ -93,17 +99,30 @@ def audit(
         live = {"use": LIVE}
         source = Source(table={**table, "model": live, "data": live}, **options)
         with opened_model(model, weights, bounds) as adopted:
-            return _live(source, adopted, data, train, folder)
+            return _live(
+                source, adopted, data, folder, train=train,
+                train_fn=None if isinstance(train_fn, str) else train_fn,
+            )  # fmt: skip
 
 
-def _live(source: Source, model: Model, data: Any, train: Any, folder: Path) -> AuditRecord:
+def _live(
+    source: Source,
+    model: Model,
+    data: Any,
+    folder: Path,
+    *,
+    train: Any,
+    train_fn: Callable[..., Any] | None,
+) -> AuditRecord:
     """Audit live objects in this process."""
     registry = source.registry()
     splits = {"test": Loader(use=LIVE)} | ({} if train is None else {"train": Loader(use=LIVE)})
     plan = read_with(source, registry, model=Loader(use=LIVE), data=splits)
-    others, train_fn = open_others(plan, Path(source.root), registry)
+    others, named_fn = open_others(plan, Path(source.root), registry)
     subject = fitted(
-        Subject(model=model, data=live_data(data, train), models=others, train_fn=train_fn),
+        Subject(
+            model=model, data=live_data(data, train), models=others, train_fn=train_fn or named_fn
+        ),
         max_samples=plan.max_samples, seed=plan.seed,
     )  # fmt: skip
     executor = LiveExecutor(described(plan, subject, registry), Workplace(subject, registry))

@@ -20,7 +20,7 @@ from dlaudit.audit.findings import Declaration, find
 from dlaudit.audit.judge import dated, judge_all
 from dlaudit.audit.perform import Job, Opened
 from dlaudit.audit.plan import Plan, RunSpec, Source
-from dlaudit.audit.record import AuditRecord, CheckRun, Requirement
+from dlaudit.audit.record import AuditRecord, CheckRun, Requirement, canonical, read_record
 from dlaudit.audit.registry import Registry
 from dlaudit.audit.run_folder import Journal, RunFolder, Seal
 
@@ -127,7 +127,8 @@ def concluded(
         waivers=plan.waivers,
         requirements=catalogue(plan, registry),
     )
-    return judged(record)
+    # As it will be read again: a list is a list, also to whoever asked for it in Python.
+    return judged(read_record(canonical(record)))
 
 
 def judged(record: AuditRecord, *, today: date | None = None) -> AuditRecord:
