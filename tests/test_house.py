@@ -16,7 +16,7 @@ SUITES = {
     "overfitting", "data_quality", "attacks", "backdoors", "fairness", "explain", "operations",
 }  # fmt: skip
 ROOMS = {"audit", "models", "datasets", "catalogues", "reports", "demo", *SUITES}
-DOORS = {"__init__", "cli", "errors", "progress", "skeletons", "starting", "testing"}
+DOORS = {"__init__", "__main__", "cli", "errors", "progress", "skeletons", "starting", "testing"}
 """Modules that lie in no room."""
 
 VOCABULARY = {"dlaudit.errors", "dlaudit.audit.record"}
