@@ -22,7 +22,7 @@ def outcome_line(run: CheckRun) -> str:
         case Skipped(reason=reason):
             return f"skipped: {reason}"
         case Errored(error=error, message=message):
-            return f"ERRORED: {error}: {message.splitlines()[0]}"
+            return f"ERRORED: {error}: {message.strip().partition(chr(10))[0]}"
         case _:
             assert_never(run.outcome)
 

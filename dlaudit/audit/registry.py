@@ -58,7 +58,8 @@ class Part(NamedTuple):
             return f"({error})"
         if isinstance(loaded, Suite):
             return loaded.title
-        return (inspect.getdoc(loaded) or "").partition("\n")[0]
+        # Its own words, not those of the class that it derives from.
+        return inspect.cleandoc(loaded.__doc__ or "").partition("\n")[0]
 
     def get(self) -> Any:
         """Import it. Raises ImportFailed, with the cause; UnknownName if a family lacks the member."""
