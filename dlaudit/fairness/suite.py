@@ -9,6 +9,7 @@ from dlaudit.audit.parts import Suite
 from dlaudit.audit.record import Rule
 
 RUN = "fairness.disparity"
+AMPLIFICATION = "fairness.amplification"
 PER_GROUP = "aia:art13-3-b-v"
 REQUIREMENTS = ("aia:art10-2-f", "aia:art10-2-g", PER_GROUP, "aia:anx-iv-3")
 
@@ -29,17 +30,24 @@ TENTH = (
     "is a habit of published toolkits, not a legal limit. What a gap may be depends on what the "
     "decision does to people."
 )
+WIDENED = (
+    "Default, contested, to be replaced by one that you answer for: decisions may move a group's rate "
+    "against the reference by 0.05 beyond what the labels do. No source sets this figure; it is half "
+    "the tolerance of the other gaps, since a gap that the model adds is the model's own."
+)
 
 
-def _within(measurement: str, low: float, high: float, why: tuple[str, str]) -> tuple[Rule, Rule]:
+def _within(
+    measurement: str, low: float, high: float, why: tuple[str, str], run: str = RUN
+) -> tuple[Rule, Rule]:
     """Two rules: not below ``low``, not above ``high``."""
     return (
         Rule(
-            id=f"{RUN}.{measurement}", run=RUN, measurement=measurement, at_least=low,
+            id=f"{run}.{measurement}", run=run, measurement=measurement, at_least=low,
             requirements=REQUIREMENTS, rationale=why[0], origin="suite:fairness",
         ),
         Rule(
-            id=f"{RUN}.{measurement}-2", run=RUN, measurement=measurement, at_most=high,
+            id=f"{run}.{measurement}-2", run=run, measurement=measurement, at_most=high,
             requirements=REQUIREMENTS, rationale=why[1], origin="suite:fairness",
         ),
     )  # fmt: skip
@@ -51,7 +59,7 @@ SUITE = Suite(
     runs={
         "fairness.groups": {},
         RUN: {},
-        "fairness.amplification": {},
+        AMPLIFICATION: {},
         "fairness.scores": {},
         "fairness.slices": {},
         "fairness.proxies": {},
@@ -61,6 +69,7 @@ SUITE = Suite(
         *_within("true_positive_rate_difference", -0.1, 0.1, (TENTH, TENTH)),
         *_within("false_positive_rate_difference", -0.1, 0.1, (TENTH, TENTH)),
         *_within("accuracy_difference", -0.1, 0.1, (TENTH, TENTH)),
+        *_within("amplification", -0.05, 0.05, (WIDENED, WIDENED), AMPLIFICATION),
     ),
     sentence=(
         "Rates are stated per declared group with the number of samples behind them and an "

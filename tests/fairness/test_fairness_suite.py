@@ -3,16 +3,27 @@
 import re
 import subprocess
 import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from dlaudit.audit.record import Measurement, Undefined
 from dlaudit.catalogues import load
 from dlaudit.fairness import disparity, gaps, groups, rates
+from dlaudit.fairness.amplification import Amplification
 from dlaudit.fairness.disparity import Disparity
 from dlaudit.fairness.groups import Groups
-from dlaudit.fairness.suite import SUITE
+from dlaudit.fairness.local_law_144 import LocalLaw144
+from dlaudit.fairness.proxies import Proxies
+from dlaudit.fairness.scores import Scoring
+from dlaudit.fairness.slices import Slices
+from dlaudit.fairness.suite import AMPLIFICATION, RUN, SUITE
+from dlaudit.fairness.what_if import WhatIf
 
+MODULES = (
+    "amplification", "disparity", "groups", "local_law_144", "proxies", "scores", "slices", "what_if",
+)  # fmt: skip
 CLAIMS = re.compile(
     r"\b(un)?fair\b|\bunbiased\b|\bnon-?discriminatory\b|\b(un)?lawful\b", re.IGNORECASE
 )
@@ -21,7 +32,8 @@ CLAIMS = re.compile(
 def test_every_default_rule_judges_something_that_its_run_measures():
     assert {rule.run for rule in SUITE.rules} <= set(SUITE.runs)
     for rule in SUITE.rules:
-        assert rule.measurement in Disparity.measures
+        measured = {RUN: Disparity.measures, AMPLIFICATION: Amplification.measures}
+        assert rule.measurement in measured[rule.run]
         assert rule.origin == "suite:fairness"
     assert len({rule.id for rule in SUITE.rules}) == len(SUITE.rules)
 
@@ -38,12 +50,25 @@ def test_every_requirement_is_in_the_catalogue():
 
 
 def test_no_output_calls_a_system_what_no_test_can_show(bench_of, rows_of):
-    y, predicted, group = rows_of({"a": (9, 40, 3, 50), "b": (60, 2, 9, 0), "c": (1, 1, 1, 1)})
+    rows = {
+        "a": (90, 400, 30, 500),
+        "b": (600, 20, 90, 60),
+        "c": (1, 1, 1, 1),
+        "unknown": (40,) * 4,
+    }
+    y, predicted, group = rows_of(rows)
+    checks = (
+        Groups(), Disparity(), Disparity(reference="best"), Amplification(feedback=True), Scoring(),
+        Slices(), Proxies(), LocalLaw144(), WhatIf(), Disparity(cluster="id", intersections=True),
+    )  # fmt: skip
     texts = [SUITE.title, SUITE.sentence, *(rule.rationale for rule in SUITE.rules)]
     texts += [module.__doc__ for module in (disparity, gaps, groups, rates)]
-    texts += [Groups.__doc__, Disparity.__doc__]
-    for check in (Groups(), Disparity(), Disparity(reference="best")):
-        for one in check.measure(bench_of(y, predicted, {"sex": group})):
+    texts += [check.__doc__ for check in checks]
+    pages = Path(__file__).parents[2] / "docs" / "fairness.md"
+    texts.append(pages.read_text())
+    data = {"score": predicted * 0.7, "columns": {"id": np.arange(len(y)).astype(str)}}
+    for check in checks:
+        for one in check.measure(bench_of(y, predicted, {"sex": group}, **data)):
             match one:
                 case Measurement():
                     texts += [one.name, one.exact or "", *(doubt.message for doubt in one.caveats)]
@@ -60,7 +85,7 @@ def test_no_output_calls_a_system_what_no_test_can_show(bench_of, rows_of):
     [
         ("import dlaudit.fairness.suite", "torch numpy fairlearn sklearn pandas scipy"),
         (
-            "import dlaudit.fairness.groups, dlaudit.fairness.disparity",
+            f"from dlaudit.fairness import {', '.join(MODULES)}",
             "torch numpy fairlearn sklearn pandas scipy",
         ),
         (

@@ -38,7 +38,8 @@ def verdicts(bench):
         id="fairness.disparity", check="fairness.disparity", params={}, seed=0, seconds=0.0,
         device="cpu", cost=Cost(forward=0, backward=0), outcome=outcome,
     )  # fmt: skip
-    return {verdict.rule: verdict.status for verdict in judge_all(SUITE.rules, [run], [])}
+    rules = tuple(rule for rule in SUITE.rules if rule.run == run.id)
+    return {verdict.rule: verdict.status for verdict in judge_all(rules, [run], [])}
 
 
 @pytest.mark.parametrize(("handicap", "accused"), [(1.0, True), (0.0, False)])
