@@ -76,9 +76,7 @@ def candidates(
     Also the reason for every class that is left out. Rows that are decided for a class without any
     trigger are no success of its trigger: they are not used for it.
     """
-    n = len(answers.y)
-    order = bench.rng("halves").permutation(n)
-    search, unused = np.sort(order[: n // 2]), np.sort(order[n // 2 :])
+    search, unused = _halves(answers.y, bench.rng("halves"))
     chosen: list[Candidate] = []
     left_out: dict[str, str] = {}
     for k in range(classes):
@@ -96,6 +94,13 @@ def candidates(
     return chosen, left_out
 
 
+def _halves(y: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Row numbers of two halves, each with half of every class; odd ones go to either in turn."""
+    order = rng.permutation(len(y))
+    order = order[np.argsort(y[order], kind="stable")]
+    return np.sort(order[::2]), np.sort(order[1::2])
+
+
 def examine(
     bench: Bench, search: Search, chosen: Sequence[Candidate], criterion: Criterion
 ) -> list[Finding]:
@@ -103,6 +108,8 @@ def examine(
 
     A nominated class of a further seed is compared with the costs that the others had in the first.
     """
+    if not chosen:
+        return []
     first = _searched(bench, search, chosen, seed=0, restarts=criterion.restarts)
     norms = [found.norm for found in first]
     anomalies = log_anomaly(norms, apart=criterion.ratio)

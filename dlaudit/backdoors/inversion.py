@@ -137,13 +137,15 @@ def _search(check: Inversion, bench: Bench, x: np.ndarray) -> tuple[Search, str]
     from dlaudit.backdoors.triggers import Search
 
     rows = torch.as_tensor(x).to(bench.model.device)
-    if bench.model.bounds is None:
-        words = "the smallest and largest value of the samples"
-        ends = (
-            (x.min(), x.max()) if "images" in bench.data.offers else (x.min(axis=0), x.max(axis=0))
+    axes = None if "images" in bench.data.offers else 0
+    words, ends = "the smallest and largest value of the samples", (x.min(axes), x.max(axes))
+    if bench.model.bounds is not None:
+        words = "the model's bounds"
+        # A one-sided bound leaves the other end to the samples.
+        ends = tuple(
+            np.where(np.isfinite(end), end, seen)
+            for end, seen in zip(bench.model.bounds, ends, strict=True)
         )
-    else:
-        words, ends = "the model's bounds", bench.model.bounds
     low, high = (torch.as_tensor(np.asarray(end)).to(rows) for end in ends)
     shape = x.shape[1:]
     mask_shape = (1, *shape[1:]) if "images" in bench.data.offers and len(shape) == 3 else shape

@@ -108,11 +108,11 @@ class Attribution(Check, frozen=True, kw_only=True):
             raise ValueError(message)
 
     def passes(self, *, n: int, classes: int) -> Cost:
-        """Maps for the model, its noisy inputs and its randomised twins, and five deletion orders."""
+        """Maps to show, maps for the sanity test (model, noise, twins), and five deletion orders."""
         del classes
         explained = min(n, self.samples)
         maps = sum(self.steps if name == "integrated_gradients" else 1 for name in self.methods)
-        spent = explained * len(self.baselines) * maps * (2 + self.randomised)
+        spent = explained * len(self.baselines) * maps * (3 + self.randomised)
         deleted = explained * len(self.baselines) * len(self.methods) * 5 * 21
         return Cost(forward=spent + deleted, backward=spent)
 

@@ -1,0 +1,145 @@
+"""From searches to a suspicion: halves, nomination and the agreement of seeds."""
+
+import math
+
+import numpy as np
+import pytest
+from planted_digits import Digits
+from torch import nn
+
+from dlaudit.backdoors import examination
+from dlaudit.backdoors.examination import Candidate, Criterion, Found, candidates, examine
+
+CRITERION = Criterion(ratio=1.75, success=0.95, seeds=3, restarts=1)
+COSTS = [10.0, 9.0, 11.0, 10.5, 9.5, 10.2, 9.8, 10.7, 9.3]
+
+
+def chosen(n):
+    return [Candidate(k, str(k), np.arange(4), np.arange(20)) for k in range(n)]
+
+
+def scripted(monkeypatch, *rounds, success=1.0):
+    """Searches that return these costs, round by round, for the classes that are asked for."""
+    asked = []
+
+    def searched(bench, search, wanted, *, seed, restarts):
+        asked.append([one.target for one in wanted])
+        called = np.arange(20) < round(20 * success)
+        return [
+            Found(
+                None if math.isinf(rounds[seed][one.target]) else object(),
+                rounds[seed][one.target],
+                called,
+            )
+            for one in wanted
+        ]
+
+    monkeypatch.setattr(examination, "_searched", searched)
+    return asked
+
+
+def examined(n=10):
+    return {one.candidate.target: one for one in examine(None, None, chosen(n), CRITERION)}
+
+
+def test_a_class_is_suspected_when_two_of_three_seeds_agree(monkeypatch):
+    cheap, dear = [3.0, *COSTS], [10.0, *COSTS]
+    asked = scripted(monkeypatch, cheap, cheap, dear)
+    found = examined()
+    assert found[0].suspected
+    assert (found[0].met, found[0].searches) == (2, 3)
+    assert asked == [list(range(10)), [0], [0]]
+    assert not any(found[k].suspected for k in range(1, 10))
+
+
+def test_one_seed_of_three_is_no_suspicion(monkeypatch):
+    scripted(monkeypatch, [3.0, *COSTS], [10.0, *COSTS], [10.0, *COSTS])
+    found = examined()[0]
+    assert not found.suspected
+    assert found.met == 1
+
+
+def test_where_nothing_is_nominated_no_further_seed_is_spent(monkeypatch):
+    asked = scripted(monkeypatch, [10.0, *COSTS])
+    assert not any(one.suspected for one in examined().values())
+    assert len(asked) == 1
+
+
+def test_a_trigger_that_fails_on_the_unused_half_is_no_suspicion(monkeypatch):
+    scripted(monkeypatch, *[[3.0, *COSTS]] * 3, success=0.9)
+    assert not examined()[0].suspected
+
+
+def test_an_outlier_that_is_hardly_cheaper_is_no_suspicion(monkeypatch):
+    """All costs nearly alike: the anomaly is huge, the ratio is not."""
+    costs = [6.0, *[10 + 0.01 * k for k in range(9)]]
+    scripted(monkeypatch, *[costs] * 3)
+    found = examined()[0]
+    assert found.anomaly > 10
+    assert found.ratio < 1.75
+    assert not found.suspected
+
+
+def test_a_class_without_a_trigger_is_neither_nominated_nor_suspected(monkeypatch):
+    scripted(monkeypatch, *[[math.inf, *COSTS]] * 3)
+    assert not examined()[0].suspected
+    assert examined()[0].anomaly is None
+
+
+def test_few_classes_are_never_nominated(monkeypatch):
+    asked = scripted(monkeypatch, [1.0, 10.0])
+    assert not any(one.suspected for one in examined(2).values())
+    assert len(asked) == 1
+
+
+def test_no_class_is_no_finding():
+    assert examine(None, None, [], CRITERION) == []
+
+
+@pytest.mark.parametrize(("seeds", "needed"), [(1, 1), (2, 2), (3, 2), (5, 3)])
+def test_most_seeds_must_agree(seeds, needed):
+    assert CRITERION._replace(seeds=seeds).agreeing == needed
+
+
+def test_halves_share_no_row_and_hold_every_class_alike(bench_of):
+    rng = np.random.default_rng(0)
+    rows = Digits(rng.random((200, 5), dtype=np.float32), np.repeat(np.arange(4), 50))
+    bench = bench_of(nn.Linear(5, 4), rows, kind="tabular")
+    answers = bench.answers()
+    found, left_out = candidates(bench, answers, classes=4, minimum=5)
+    assert left_out == {}
+    for one in found:
+        assert not set(one.pool) & set(one.unused)
+        both = np.concatenate([one.pool, one.unused])
+        assert not (answers.y[both] == one.target).any()
+        assert not (answers.predicted[both] == one.target).any()
+    search, unused = examination._halves(answers.y, np.random.default_rng(3))
+    assert len(search) + len(unused) == 200
+    assert np.bincount(answers.y[search]).tolist() == [25] * 4
+
+
+def test_the_cheapest_of_several_runs_counts(monkeypatch, bench_of):
+    """Every run draws for itself; a run that found nothing is no reason to give up."""
+    from dlaudit.backdoors.triggers import Trigger
+
+    class Scripted:
+        def triggers(self, targets, pools, generators):
+            assert len({rng.random() for rng in generators}) == len(generators)
+            costs = {0: [5.0, None, 4.0], 1: [None, None, None]}
+            return [
+                None if costs[k][i % 3] is None else Trigger(costs[k][i % 3], None, None)
+                for i, k in enumerate(targets)
+            ]
+
+        def called(self, trigger, target, rows):
+            return np.ones(len(rows), dtype=bool)
+
+    bench = bench_of(
+        nn.Linear(5, 2),
+        Digits(np.zeros((4, 5), dtype=np.float32), np.arange(4) % 2),
+        kind="tabular",
+    )
+    found = examination._searched(bench, Scripted(), chosen(2), seed=0, restarts=3)
+    assert [one.norm for one in found] == [4.0, math.inf]
+    assert found[0].called.all()
+    assert not found[1].called.any()
