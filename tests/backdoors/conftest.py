@@ -2,6 +2,7 @@
 
 import planted_digits
 import pytest
+import torch
 
 TARGET = 3
 
@@ -28,3 +29,9 @@ def bench_of(tmp_path):
         return planted_digits.bench_at(made[-1], module, digits, run="backdoors.inversion", **given)
 
     return build
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    """Nets that a test builds start from the same weights every time."""
+    torch.manual_seed(0)

@@ -23,3 +23,9 @@ def toy():
         model[2].weight.copy_(torch.arange(-3.0, 3.0).view(2, 3))
         model[2].bias.fill_(1.0)
     return model
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    """Nets that a test builds start from the same weights every time."""
+    torch.manual_seed(0)
