@@ -17,7 +17,7 @@ from pathlib import Path
 from PIL import Image
 
 PICTURE = Path(__file__).parent / "images" / "report.png"
-WIDTH, HEIGHT, SCALE = 1120, 1000, 2
+WIDTH, HEIGHT, SCALE = 1360, 1020, 2
 COLOURS = 128
 MOST_BYTES = 300_000
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
@@ -41,7 +41,7 @@ def main() -> None:
 def demonstrated(folder: Path) -> Path:
     """Run the demo, which ends with 1 because its defects are found."""
     subprocess.run(  # noqa: S603  (our own command)
-        [sys.executable, "-m", "dlaudit.cli", "demo", "--out", str(folder), "--quiet"], check=False
+        [sys.executable, "-m", "dlaudit", "demo", "--out", str(folder), "--quiet"], check=False
     )
     return folder
 
