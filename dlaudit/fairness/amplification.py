@@ -13,7 +13,7 @@ from dlaudit.audit.parts import Yielded
 from dlaudit.audit.record import Caveat, Measurement, Scalar, Undefined
 from dlaudit.audit.statistics import LEVEL
 from dlaudit.errors import PlanError
-from dlaudit.fairness.groups import ByGroup, Counted, Crowd
+from dlaudit.fairness.groups import Counted, Crowd, EachClass
 
 if TYPE_CHECKING:
     from dlaudit.audit.bench import Bench
@@ -28,7 +28,7 @@ OVERALL = (
 )
 
 
-class Amplification(ByGroup, frozen=True, kw_only=True):
+class Amplification(EachClass, frozen=True, kw_only=True):
     """The gap of the decisions beside the gap of the labels, and how far one widens the other.
 
     For every group but the reference (named, or the largest known one): ``label_gap`` and
@@ -43,6 +43,7 @@ class Amplification(ByGroup, frozen=True, kw_only=True):
     declared.
     """
 
+    compares_rates: ClassVar[bool] = True
     measures: ClassVar[tuple[str, ...]] = (*PER_GROUP, *OVERALL, "feedback_widens")
 
     reference: dict[str, str] | None = None
@@ -52,6 +53,9 @@ class Amplification(ByGroup, frozen=True, kw_only=True):
         """Compare labels and decisions of every attribute and intersection asked for."""
         from dlaudit.fairness import tally
 
+        if self.one_vs_rest:
+            yield from self.each_class(bench)
+            return
         answers = bench.answers(self.split)
         tally.known_attributes(self.reference or {}, answers.groups)
         feedback = self._feedback(bench)

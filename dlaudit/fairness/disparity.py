@@ -13,7 +13,7 @@ from dlaudit.audit.parts import Yielded
 from dlaudit.audit.record import Caveat, Measurement, Scalar, Undefined
 from dlaudit.audit.statistics import LEVEL
 from dlaudit.errors import PlanError
-from dlaudit.fairness.groups import ByGroup, Counted, Crowd
+from dlaudit.fairness.groups import Counted, Crowd, EachClass
 from dlaudit.fairness.rates import RATES, Proportion
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class Chance(NamedTuple):
     tests: int
 
 
-class Disparity(ByGroup, frozen=True, kw_only=True):
+class Disparity(EachClass, frozen=True, kw_only=True):
     """Differences and ratios of rates between groups, and the widest gap of each attribute.
 
     ``<rate>_difference`` = group - reference (Newcombe), ``<rate>_ratio`` = group / reference
@@ -75,6 +75,7 @@ class Disparity(ByGroup, frozen=True, kw_only=True):
     are then those of clusters, and a permutation of rows has no p.
     """
 
+    compares_rates: ClassVar[bool] = True
     measures: ClassVar[tuple[str, ...]] = (
         *(
             f"{rate}_{what}"

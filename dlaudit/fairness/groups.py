@@ -57,11 +57,11 @@ class ByGroup(Check, frozen=True, kw_only=True):
     its denominator, else it is undefined. positive: the class that counts as selected, by name or
     index; of two classes the second. most_groups: attributes with more values are not groups.
     special_categories: attributes that are special categories of personal data, measured only if the
-    plan's context declares a ``special_category_basis``. one_vs_rest: every class in turn is taken as
-    the positive one.
+    plan's context declares a ``special_category_basis``.
     """
 
     needs: ClassVar[Needs] = Needs(model=("decisions",), data=("labels", "groups"))
+    compares_rates: ClassVar[bool] = False
 
     attributes: list[str] | dict[str, list[str]] | None = None
     intersections: bool | list[list[str]] = False
@@ -70,7 +70,6 @@ class ByGroup(Check, frozen=True, kw_only=True):
     split: str = "test"
     most_groups: Annotated[int, Meta(ge=2)] = 50
     special_categories: list[str] = []
-    one_vs_rest: bool = False
 
     def passes(self, *, n: int, classes: int) -> Cost | None:
         """Nothing beyond the clean answers."""
@@ -79,9 +78,10 @@ class ByGroup(Check, frozen=True, kw_only=True):
 
     def foreseen(self, facts: Mapping[str, Any]) -> tuple[str, ...]:
         """The smallest gap between each group and its reference that so many samples can show."""
-        if not hasattr(self, "reference"):
+        reference = getattr(self, "reference", None)
+        if not self.compares_rates:
             return ()
-        named = self.reference if isinstance(self.reference, dict) else {}
+        named = reference if isinstance(reference, dict) else {}
         declared = facts.get("groups")
         counts = declared if isinstance(declared, dict) else {}
         lines = []
@@ -91,16 +91,16 @@ class ByGroup(Check, frozen=True, kw_only=True):
             if not 1 < len(groups) <= self.most_groups:
                 continue
             known = [name for name in groups if name != "unknown"] or list(groups)
-            reference = named.get(attribute, max(known, key=groups.__getitem__))
-            if reference not in groups:
+            against = named.get(attribute, max(known, key=groups.__getitem__))
+            if against not in groups:
                 continue
             others = [
-                f"{name} {_gap(groups[name], groups[reference], self.minimum)} (n = {groups[name]})"
+                f"{name} {_gap(groups[name], groups[against], self.minimum)} (n = {groups[name]})"
                 for name in groups
-                if name != reference
+                if name != against
             ]
             lines.append(
-                f"{attribute}: smallest gap from {reference} (n = {groups[reference]}) seen in "
+                f"{attribute}: smallest gap from {against} (n = {groups[against]}) seen in "
                 f"{POWER:.0%} of audits, rates near 0.5 over all samples: {', '.join(others)}"
             )
         return tuple(lines)
@@ -130,29 +130,6 @@ class ByGroup(Check, frozen=True, kw_only=True):
         if RATES[rate].needs_positive and positive is not None:
             stated["positive"] = classes[positive]
         return stated
-
-    def each_class(self, bench: Bench) -> Iterator[Yielded]:
-        """What the check measures with every class in turn as the positive one.
-
-        Numbers that need no positive class, and the evidence per sample, are told once. Raises
-        PlanError where a positive class is named as well.
-        """
-        from msgspec.structs import replace
-
-        if self.positive is not None:
-            message = (
-                "one_vs_rest takes every class as positive: expected no parameter positive, got "
-                f"{self.positive!r}"
-            )
-            raise PlanError(message)
-        for index in range(len(bench.classes)):
-            for one in replace(self, positive=index, one_vs_rest=False).measure(bench):
-                if isinstance(one, Artifact):
-                    told = index == 0 or one.media_type == "application/json"
-                else:
-                    told = index == 0 or "positive" in one.conditions
-                if told:
-                    yield one
 
     def counted(self, bench: Bench, answers: Answers) -> Iterator[Counted | Crowd]:
         """Every attribute, then every intersection, divided and counted."""
@@ -204,6 +181,35 @@ class ByGroup(Check, frozen=True, kw_only=True):
         return replace(stored, name=f"{bench.run}.samples", caption=caption)
 
 
+class EachClass(ByGroup, frozen=True, kw_only=True):
+    """A check of groups that can take every class in turn as the positive one (``one_vs_rest``)."""
+
+    one_vs_rest: bool = False
+
+    def each_class(self, bench: Bench) -> Iterator[Yielded]:
+        """What the check measures with every class in turn as the positive one.
+
+        Numbers that need no positive class, and the evidence per sample, are told once. Raises
+        PlanError where a positive class is named as well.
+        """
+        from msgspec.structs import replace
+
+        if self.positive is not None:
+            message = (
+                "one_vs_rest takes every class as positive: expected no parameter positive, got "
+                f"{self.positive!r}"
+            )
+            raise PlanError(message)
+        for index in range(len(bench.classes)):
+            for one in replace(self, positive=index, one_vs_rest=False).measure(bench):
+                if isinstance(one, Artifact):
+                    told = index == 0 or one.media_type == "application/json"
+                else:
+                    told = index == 0 or "positive" in one.conditions
+                if told:
+                    yield one
+
+
 def _gap(n: int, reference: int, minimum: int) -> str:
     """The smallest gap that can be seen, in words."""
     if min(n, reference) < minimum:
@@ -217,7 +223,7 @@ def _declared_by(facts: dict[str, Any], attribute: str) -> set[str]:
     return set(groups.get(attribute, ())) if isinstance(groups, dict) else set()
 
 
-class Groups(ByGroup, frozen=True, kw_only=True):
+class Groups(EachClass, frozen=True, kw_only=True):
     """Selection rate, error rates, precision and accuracy of each group, with Wilson intervals.
 
     Point values by fairlearn (``via_fairlearn``), of intersections the same ratios of counts; intervals

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from dlaudit.audit.parts import Needs, Yielded
 from dlaudit.audit.record import Measurement, Scalar, Undefined
 from dlaudit.audit.statistics import LEVEL
-from dlaudit.fairness.groups import ByGroup, Counted, Crowd
+from dlaudit.fairness.groups import Counted, Crowd, EachClass
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,7 +28,7 @@ BETTER: dict[str, Literal["higher", "lower"]] = {"auc": "higher", "calibration_e
 NO_SCORES = "the model gives decisions only: no logits and no score"
 
 
-class Scoring(ByGroup, frozen=True, kw_only=True):
+class Scoring(EachClass, frozen=True, kw_only=True):
     """AUC, calibration and distribution of the scores of each group, and their differences.
 
     Of the positive class against the rest: ``auc`` (DeLong), ``mean_score``; of probabilities also
@@ -51,6 +51,9 @@ class Scoring(ByGroup, frozen=True, kw_only=True):
         """Measure every group of every attribute and intersection asked for."""
         from dlaudit.fairness import scoring, tally
 
+        if self.one_vs_rest:
+            yield from self.each_class(bench)
+            return
         answers = bench.answers(self.split)
         tally.known_attributes(self.reference or {}, answers.groups)
         positive = self.positive_class(bench.classes)

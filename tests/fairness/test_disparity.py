@@ -16,9 +16,11 @@ from dlaudit.audit.parts import decode_parameter
 from dlaudit.audit.record import Artifact, Measurement, Undefined
 from dlaudit.errors import PlanError, UnknownName
 from dlaudit.fairness import gaps
+from dlaudit.fairness.amplification import Amplification
 from dlaudit.fairness.disparity import Disparity
 from dlaudit.fairness.groups import Groups
 from dlaudit.fairness.rates import RATES, Proportion
+from dlaudit.fairness.scores import Scoring
 
 TWO = {"a": (40, 10, 5, 45), "b": (60, 20, 16, 24)}
 THREE = {**TWO, "c": (50, 50, 20, 80)}
@@ -442,7 +444,11 @@ def test_every_class_in_turn_is_the_positive_one_if_asked(bench_of, told):
     y, predicted = rng.integers(0, 3, (2, 600))
     bench = bench_of(y, predicted, {"sex": np.repeat(["a", "b"], 300)}, classes=("x", "y", "z"))
     found = [
-        one for check in (Groups(one_vs_rest=True), Disparity(one_vs_rest=True))
+        one
+        for check in (
+            Groups(one_vs_rest=True), Disparity(one_vs_rest=True), Amplification(one_vs_rest=True),
+            Scoring(one_vs_rest=True),
+        )
         for one in check.measure(bench) if isinstance(one, Measurement | Undefined)
     ]  # fmt: skip
     keys = [(one.name, str(one.slice), str(one.conditions)) for one in found]
@@ -454,5 +460,7 @@ def test_every_class_in_turn_is_the_positive_one_if_asked(bench_of, told):
     assert sum(one.name == "accuracy" for one in found) == 2
     gaps_of = [one for one in found if one.name == "true_positive_rate_difference"]
     assert sorted(one.conditions["positive"] for one in gaps_of) == ["x", "y", "z"]
+    added = [one.conditions["positive"] for one in found if one.name == "amplification"]
+    assert sorted(added) == ["x", "y", "z"]
     with pytest.raises(PlanError, match="expected no parameter positive"):
         list(Groups(one_vs_rest=True, positive="x").measure(bench))

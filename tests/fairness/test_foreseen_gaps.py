@@ -12,6 +12,7 @@ from dlaudit.fairness import gaps
 from dlaudit.fairness.disparity import Disparity
 from dlaudit.fairness.groups import Groups
 from dlaudit.fairness.rates import Proportion, detectable
+from dlaudit.fairness.scores import Scoring
 
 FACTS = {"groups": {"race": {"a": 400, "b": 100, "tiny": 5, "unknown": 900}, "one": {"x": 9}}}
 
@@ -55,7 +56,7 @@ def test_every_group_is_told_against_its_reference():
     assert Disparity(reference={"race": "typo"}).foreseen(FACTS) == ()
     assert Disparity(attributes=["one"]).foreseen(FACTS) == ()
     assert Disparity().foreseen({}) == ()
-    assert Groups().foreseen(FACTS) == ()
+    assert Groups().foreseen(FACTS) == Scoring().foreseen(FACTS) == ()
 
 
 def test_the_plan_command_prints_it(tmp_path):
