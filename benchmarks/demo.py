@@ -59,10 +59,10 @@ def main() -> None:
     ]
     print("\n".join(lines))
     if options.record:
-        commit = subprocess.run(
-            [shutil.which("git") or "git", "rev-parse", "--short", "HEAD"], cwd=HERE, capture_output=True, text=True,
-            check=True,
-        ).stdout.strip()  # fmt: skip
+        git = shutil.which("git") or "git"
+        asked = [git, "rev-parse", "--short", "HEAD"]
+        answer = subprocess.run(asked, cwd=HERE, capture_output=True, text=True, check=True)
+        commit = answer.stdout.strip()
         today = dt.datetime.now(dt.UTC).date()
         with (HERE / "RESULTS.md").open("a", encoding="utf-8") as file:
             file.write("\n## The demo\n\n" + "\n".join(lines) + "\n\n")
