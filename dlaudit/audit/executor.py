@@ -86,13 +86,9 @@ class InlineExecutor:
             answer, self._workplace = open_workplace(source)
         return answer
 
-    def occupy(self, workplace: Workplace) -> None:
-        """Work at a subject that is already open: live objects of a notebook."""
-        self._workplace = workplace
-
     def map(self, jobs: Iterable[Job], started: Callable[[Job], None]) -> Iterator[Done]:
         """See ``AnyExecutor``; in the order given."""
-        assert self._workplace is not None  # noqa: S101  (prepare or occupy comes first)
+        assert self._workplace is not None  # noqa: S101  (prepare comes first)
         deadline = deadline_of(self.limits.total)
         with one_thread():
             for job in jobs:

@@ -33,6 +33,17 @@ def build(part: Part, params: Mapping[str, Any]) -> tuple[Check | None, list[str
     if not (isinstance(kind, type) and issubclass(kind, Check)):
         message = f"{part.name} ({part.origin}) is no Check but {type(kind).__name__}"
         raise ImportFailed(message)
+    try:
+        return _built(part, kind, params)
+    except Exception as error:
+        message = f"{part.name} ({part.origin}) cannot be built: {type(error).__name__}: {error}"
+        raise ImportFailed(message) from error
+
+
+def _built(
+    part: Part, kind: type[Check], params: Mapping[str, Any]
+) -> tuple[Check | None, list[str]]:
+    """See ``build``; a guest's annotations, constructor and defaults may raise anything."""
     fields = {field.name: field for field in msgspec.structs.fields(kind)}
     problems = [
         f".{key}: {part.name} has no such parameter. {nearest(key, fields)}"
@@ -52,12 +63,11 @@ def build(part: Part, params: Mapping[str, Any]) -> tuple[Check | None, list[str
     if problems:
         return None, problems
     try:
-        return msgspec.convert(dict(params), kind, dec_hook=decode_parameter), []
+        check: Check = msgspec.convert(dict(params), kind, dec_hook=decode_parameter)
     except msgspec.ValidationError as error:
         return None, [f": {reworded(str(error), dict(params))}"]
-    except Exception as error:
-        message = f"{part.name} ({part.origin}) cannot be built: {type(error).__name__}: {error}"
-        raise ImportFailed(message) from error
+    parameters_of(check)  # what cannot be written down cannot be sealed either
+    return check, []
 
 
 def parameters_of(check: Check) -> dict[str, Any]:

@@ -505,6 +505,45 @@ def test_a_broken_suite_can_be_left_out(registry: Registry) -> None:
     assert [run.id for run in plan.runs] == ["gone"]
 
 
+@pytest.mark.parametrize(
+    ("kind", "default"),
+    [(complex, 1j), (object, object()), ("NoSuchType", None), (float, 1j), (str, object())],
+)
+def test_a_check_whose_parameters_cannot_be_written_down_is_a_broken_run(
+    kind: Any, default: Any, plug: Path
+) -> None:
+    body = {"__annotations__": {"odd": kind}, "odd": default, "measures": ("share",)}
+    odd = type("Odd", (Check,), body, frozen=True, kw_only=True)
+    registry = registry_of(plug, Part("checks", "toy.odd", "this test", lambda: odd))
+    for params in ("{}", "{ odd = 3 }")[: 1 if kind in {float, str} else 2]:
+        plan = plan_of(SOUND, registry, settings=(f'checks."toy.odd" = {params}',))
+        broken = plan.runs[1].broken
+        assert broken is not None
+        assert broken.message.startswith("toy.odd (this test) cannot be built: ")
+
+
+def test_a_loader_that_cannot_be_imported_is_told_with_its_place(
+    registry: Registry, plug: Path
+) -> None:
+    def raising() -> Any:
+        raise ImportError("planted")
+
+    broken = registry_of(plug, Part("models", "gone", "this test", raising))
+    (problem,) = problems_of(SOUND, broken, settings=('model.use = "gone"',))
+    assert problem == "model.use: gone (this test) cannot be imported: ImportError: planted"
+
+
+def test_a_loader_is_told_by_its_file_or_what_is_missing_is(
+    tmp_path: Path, registry: Registry
+) -> None:
+    plan = 'checks."toy.accuracy" = {}\nmodel.args.path = "net.onnx"\ndata.args.path = "rows.npz"'
+    problems = "\n".join(problems_of(plan, registry, root=tmp_path))
+    assert "model: " in problems
+    assert "net.onnx" in problems
+    assert "data: " in problems
+    assert "rows.npz" in problems
+
+
 # -- the seal --------------------------------------------------------------------------------------
 
 

@@ -17,7 +17,7 @@ from dlaudit.audit.plan import Loader, Plan
 from dlaudit.audit.registry import Part, Registry
 from dlaudit.audit.subject import Subset, expanded, fitted, function_of, load, open_subject
 from dlaudit.datasets.arrays import Splits
-from dlaudit.errors import LoadError, PlanError
+from dlaudit.errors import LoadError, NotOffered, PlanError
 from dlaudit.testing import toy_data, toy_model
 
 
@@ -48,10 +48,11 @@ def test_everything_that_cannot_be_opened_is_told_together(tmp_path: Path) -> No
         gone=raising(LoadError("net.pt: expected a file", "and weights")),
         broken=raising(ZeroDivisionError("planted")),
         leaving=raising(SystemExit(0)),
+        shy=raising(NotOffered("no rows today")),
     )
     plan = Plan(
         name="t", model=Loader(use="gone"), models={"surrogate": Loader(use="broken")},
-        data={"test": Loader(use="leaving"), "train": Loader(use="gone")},
+        data={"test": Loader(use="leaving"), "train": Loader(use="gone"), "late": Loader(use="shy")},
         train={"factory": "missing.py:fit"},
     )  # fmt: skip
     with pytest.raises(PlanError) as caught:
@@ -62,6 +63,7 @@ def test_everything_that_cannot_be_opened_is_told_together(tmp_path: Path) -> No
         "data: the loader 'leaving' failed: SystemExit: 0",
         "data.train: net.pt: expected a file",
         "data.train: and weights",
+        "data.late: no rows today",
         "models.surrogate: the loader 'broken' failed: ZeroDivisionError: planted",
         f"train.factory: {tmp_path}/missing.py: expected a Python file, found nothing",
     )
