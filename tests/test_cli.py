@@ -339,6 +339,11 @@ def test_a_limit_for_the_whole_run_leaves_the_rest_undone(
     assert ended.code == 3
     (run,) = stored(tmp_path / "run").runs
     assert run.outcome.error == "Timeout"
+    assert run.outcome.message == "the run's limit of 1e-06 s was over"
+    again = dlaudit(PASS, words=("--resume",))
+    assert again.code == 0, "what was left undone is done when the run goes on"
+    assert "0 runs were finished before" in again.stderr
+    assert alterations(tmp_path / "run") == []
 
 
 # -- report, verify, list ----------------------------------------------------------------------------

@@ -90,7 +90,8 @@ def measure(
         events.finished(done.run)
     for job in todo:
         if job.run.id not in journal.done:
-            journal.add(lost(job, "WorkerDied", "the executor gave no result for this run"))
+            nothing = lost(job, "WorkerDied", "the executor gave no result for this run")
+            journal.add(msgspec.structs.replace(nothing, undone=True))
 
 
 def job_of(plan: Plan, spec: RunSpec, folder: RunFolder) -> Job:

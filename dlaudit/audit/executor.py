@@ -93,9 +93,7 @@ class InlineExecutor:
         with one_thread():
             for job in jobs:
                 if time.monotonic() > deadline:
-                    yield lost(
-                        job, "Timeout", f"the run's limit of {self.limits.total:g} s was over"
-                    )
+                    yield out_of_time(job, self.limits)
                 else:
                     started(job)
                     with contextlib.redirect_stdout(sys.stderr):  # stdout is for the result
@@ -253,11 +251,10 @@ class Pool(ABC, Generic[Kind]):
 
     def _out_of_time(self, waiting: deque[Job]) -> Iterator[Done]:
         """What the run's time limit leaves undone."""
-        message = f"the run's limit of {self.limits.total:g} s was over"
         running = [worker.job for worker in self._workers if worker.job]
         self.close()
         for job in (*running, *waiting):
-            yield lost(job, "Timeout", message)
+            yield out_of_time(job, self.limits)
 
 
 class ProcessExecutor(Pool["Worker"]):
@@ -432,6 +429,12 @@ def lost(job: Job, error: str, message: str, trace: str = "") -> Done:
             outcome=Errored(error=error, message=message, traceback=trace),
         )
     )
+
+
+def out_of_time(job: Job, limits: Limits) -> Done:
+    """The result of a job that the run's time limit left undone."""
+    message = f"the run's limit of {limits.total:g} s was over"
+    return msgspec.structs.replace(lost(job, "Timeout", message), undone=True)
 
 
 def executor_of(written: str, limits: Limits, find: Callable[[str], Any]) -> AnyExecutor:

@@ -63,10 +63,14 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Done(msgspec.Struct, frozen=True, kw_only=True, tag_field="say", tag="done"):
-    """A finished job: its run, and the clean answers it made use of."""
+    """A finished job: its run, and the clean answers it made use of.
+
+    undone: it never came to its own end, so that a resumed run does it again.
+    """
 
     run: CheckRun
     answers: tuple[AnswersRun, ...] = ()
+    undone: bool = False
 
 
 class Opened(msgspec.Struct, frozen=True, kw_only=True, tag_field="say", tag="opened"):

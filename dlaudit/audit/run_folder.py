@@ -161,8 +161,9 @@ class Journal:
         self.done = {done.run.id: done for done in finished}
 
     def add(self, done: Done) -> None:
-        """Write down a finished job."""
-        self.write(canonical(done))
+        """Write down a finished job; one that was left undone stands in the record alone."""
+        if not done.undone:
+            self.write(canonical(done))
         self.done[done.run.id] = done
 
     def write(self, line: bytes) -> None:

@@ -66,6 +66,8 @@ def test_a_run_that_the_executor_lost_is_errored(tmp_path: Path, plug: Path) -> 
     outcome = record.runs[0].outcome
     assert isinstance(outcome, Errored)
     assert outcome.message == "the executor gave no result for this run"
+    record, _ = audit(toy_source(plug), InlineExecutor(), tmp_path / "run", resume=True)
+    assert isinstance(record.runs[0].outcome, Measured)
 
 
 def test_the_record_says_what_where_when_and_with_which_plan(tmp_path: Path, plug: Path) -> None:
