@@ -392,7 +392,8 @@ def survivors(tried: Sequence[Tried]) -> str:
     parts = []
     for (module, reason), group in sorted(grouped.items()):
         shown = "\n".join(f"- {mutant.before}\n+ {mutant.after}" for mutant in group)
-        parts.append(f"**{module}**, {len(group)}: {reason}\n\n```diff\n{shown}\n```")
+        mutants = f"<!-- skip: to be read -->\n```diff\n{shown}\n```"
+        parts.append(f"**{module}**, {len(group)}: {reason}\n\n{mutants}")
     return "\n\n".join(parts) or "None."
 
 
@@ -410,7 +411,8 @@ three modules that decide an audit's outcome are broken in every small way that 
 operator exchanged, a number moved by one, a condition negated, a loop skipped), one at a time, and
 the tests run on each broken version. The promise is that at least {100 * PROMISED:.0f} % are noticed.
 
-```
+<!-- skip: takes half an hour -->
+```bash
 python benchmarks/mutation.py                # this page; {minutes:.0f} minutes on one core
 python benchmarks/mutation.py --sample 100   # a seeded sample, for CI
 ```
