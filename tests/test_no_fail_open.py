@@ -239,6 +239,12 @@ def test_the_others_measure_the_same_as_without_any_fault(
 
 
 @pytest.mark.slow
-def test_every_ending_in_every_suite_closes_the_gate(tmp_path: Path, plug: Path) -> None:
+@pytest.mark.filterwarnings("default")  # of Ray, where it is installed
+@pytest.mark.parametrize("executor", ["process:2", "ray:2"])
+def test_every_ending_in_every_suite_closes_the_gate(
+    executor: str, tmp_path: Path, plug: Path
+) -> None:
+    if executor == "ray:2":
+        pytest.importorskip("ray", reason="Ray is an extra: pip install dlaudit[ray]")
     cells = [(suite, fault) for suite in SUITES for fault in ENDINGS]
-    assert_closed(planted(cells, plug, tmp_path), cells)
+    assert_closed(planted(cells, plug, tmp_path, executor=executor), cells)
