@@ -213,6 +213,25 @@ def test_the_cost_that_the_plan_announces_is_that_of_the_search(twins, bench_of)
     assert 0.7 < spent.forward / announced.forward < 1.3
 
 
+def test_a_class_that_only_the_first_search_points_at_gets_a_caveat(twins, bench_of, monkeypatch):
+    """The other seeds find nothing cheap: nominated, not suspected, and said so."""
+    from dlaudit.backdoors import examination
+
+    original = examination._searched
+
+    def dearer(bench, search, chosen, *, seed, restarts):
+        found = original(bench, search, chosen, seed=seed, restarts=restarts)
+        return [one._replace(norm=one.norm * (1 if seed == 0 else 10)) for one in found]
+
+    monkeypatch.setattr(examination, "_searched", dearer)
+    numbers, _ = told(Inversion(pictures=0), bench_of(twins[0], twins[2]))
+    assert numbers["suspected_classes",].value == 0
+    (caveat,) = numbers["suspected", "3"].caveats
+    assert caveat.name == "nominated"
+    assert not caveat.voids
+    assert "1 of 3 searches" in caveat.message
+
+
 @pytest.mark.truth
 def test_the_published_poisoned_model_has_its_target_first_and_is_not_accused(truths, bench_of):
     """TrojAI id-00000002: class 0 is the target; two classes and 20 rows allow no accusation."""

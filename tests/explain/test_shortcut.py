@@ -217,3 +217,15 @@ def test_every_measurement_is_declared(bench_of):
     numbers, _ = told(Shortcut(), bench_of(Corner(), rows, mask=mask))
     assert {key[0] for key in numbers} == set(Shortcut.measures)
     assert all(isinstance(one, Measurement) for one in numbers.values())
+
+
+def test_without_masks_it_asks_for_declared_regions():
+    offered = {
+        "model": frozenset({"logits"}),
+        "data": frozenset({"images", "labels"}),
+        "train_fn": False,
+    }
+    assert Shortcut().missing(**offered) == ("data: mask, or the parameter regions",)
+    assert Shortcut(regions={"corner": (0, 0, 1, 1)}).missing(**offered) == ()
+    offered["data"] |= {"mask"}
+    assert Shortcut().missing(**offered) == ()
