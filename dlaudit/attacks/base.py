@@ -6,7 +6,8 @@ where nothing is computed.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 import msgspec
@@ -36,15 +37,16 @@ class Threat(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Found(NamedTuple):
-    """What a search proposes: one example per sample, and what each cost.
+    """What a search proposes: one example per sample, what each cost, and what the search saw.
 
     x: like ``batch.x``; forward, backward: (B,) passes spent on each sample, fractions where only
-    their sum is known.
+    their sum is known. trace: columns (B,) by name, what ``attacks.trace.Trace`` kept of the search.
     """
 
     x: Tensor
     forward: Tensor
     backward: Tensor
+    trace: Mapping[str, Tensor] = MappingProxyType({})
 
 
 class Attack(Check, frozen=True, kw_only=True):
