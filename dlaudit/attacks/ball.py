@@ -72,18 +72,21 @@ class Ball:
         nearer = moved_inward(self.x, shrunk).clamp(self.low, self.high)
         return torch.where(outside.view(-1, *[1] * (inside.ndim - 1)), nearer, inside)
 
-    def step(self, x: Tensor, gradient: Tensor, size: float) -> Tensor:
+    def step(self, x: Tensor, gradient: Tensor, size: float | Tensor) -> Tensor:
         """One step of steepest ascent of length ``size`` in this norm, projected back (linf, l2).
 
-        Raises NonFinite if the gradient is NaN or infinite: a step along it would mean nothing.
+        size: one number, or (B,), one for each sample. Raises NonFinite if the gradient is NaN or infinite: a step along it would mean nothing.
         """
         # One sum tells of any NaN or infinity; only if it overflowed by itself is each value asked.
         if not (torch.isfinite(gradient.sum()) or torch.isfinite(gradient).all()):
             message = f"the gradient is NaN or infinite on a batch of {len(x)}"
             raise NonFinite(message)
-        if self.norm == "linf":
-            return torch.add(x, gradient.sign(), alpha=size).clamp_(self.low, self.high)
-        return self.project(torch.add(x, unit(gradient), alpha=size))
+        direction = gradient.sign() if self.norm == "linf" else unit(gradient)
+        if isinstance(size, Tensor):
+            moved = torch.addcmul(x, direction, size.view(-1, *[1] * (x.ndim - 1)))
+        else:
+            moved = torch.add(x, direction, alpha=size)
+        return moved.clamp_(self.low, self.high) if self.norm == "linf" else self.project(moved)
 
     def random(self, generator: torch.Generator) -> Tensor:
         """An example drawn uniformly from the ball (linf, l2), then cut by the valid range.
