@@ -22,14 +22,20 @@ TOLERANCE = 1e-9
 class Ball:
     """All x + delta with ‖delta‖ <= epsilon, inside the valid range of inputs.
 
-    A clean input that already lies outside the range is allowed where it is, never further out.
+    With a scale in the threat model it is ‖delta / scale‖ <= epsilon, and steps, random starts and
+    distances are in units of the scale; where the scale is 0, nothing moves. A clean input that
+    already lies outside the range is allowed where it is, never further out.
     """
 
     def __init__(self, x: Tensor, threat: Threat) -> None:
-        """x: (B, *input) floating-point tensor, the clean inputs; B may be 0."""
+        """x: (B, *input) floating-point tensor, the clean inputs; B may be 0.
+
+        Raises ValueError on a scale that is negative, not finite or of another shape.
+        """
         self.x = x
         self.norm: Norm = threat.norm
         self.epsilon = threat.epsilon
+        self.scale = None if threat.scale is None else checked_scale(threat.scale, x)
         self.low, self.high = self._box(threat.bounds)
 
     def _box(self, bounds: tuple[Any, Any] | None) -> tuple[Tensor, Tensor]:
@@ -44,8 +50,13 @@ class Ball:
         # Only in linf is the ball itself a box; cutting the others to one would bend directions.
         if self.norm == "linf":
             reach = torch.full_like(x, self.epsilon, dtype=torch.float64)
+            if self.scale is not None:
+                reach = reach * self.scale
             low = torch.maximum(low, moved_inward(x, -reach))
             high = torch.minimum(high, moved_inward(x, reach))
+        elif self.scale is not None:
+            fixed = self.scale == 0
+            low, high = torch.where(fixed, x, low), torch.where(fixed, x, high)
         return low, high
 
     def rows(self, keep: Tensor) -> Self:
@@ -53,35 +64,47 @@ class Ball:
         ball = object.__new__(type(self))
         ball.norm, ball.epsilon = self.norm, self.epsilon
         ball.x, ball.low, ball.high = self.x[keep], self.low[keep], self.high[keep]
+        one_for_all = self.scale is None or len(self.scale) != len(self.x)
+        ball.scale = self.scale if self.scale is None or one_for_all else self.scale[keep]
         return ball
 
     def project(self, candidate: Tensor) -> Tensor:
         """An allowed example for every candidate; an allowed candidate comes back unchanged.
 
         candidate: like x, finite. The nearest point for linf and, where the range does not cut the
-        ball, for l2 (scaling), l1 (Duchi et al. 2008) and l0 (the largest values stay).
+        ball, for l2 (scaling), l1 (Duchi et al. 2008) and l0 (the largest values stay); with a scale,
+        the nearest as measured by delta / scale.
         """
         inside = candidate.clamp(self.low, self.high)
         if self.norm == "linf":
             return inside
-        delta = (inside.double() - self.x.double()).flatten(1)
+        delta = self._delta(inside).flatten(1)
         outside = norm_of(delta, self.norm) > self.epsilon * (1 + TOLERANCE)
         if not outside.any():
             return inside
         shrunk = shrink(delta, self.norm, self.epsilon).view_as(inside)
+        if self.scale is not None:
+            shrunk = shrunk * self.scale
         nearer = moved_inward(self.x, shrunk).clamp(self.low, self.high)
         return torch.where(outside.view(-1, *[1] * (inside.ndim - 1)), nearer, inside)
 
     def step(self, x: Tensor, gradient: Tensor, size: float | Tensor) -> Tensor:
         """One step of steepest ascent of length ``size`` in this norm, projected back (linf, l2).
 
-        size: one number, or (B,), one for each sample. Raises NonFinite if the gradient is NaN or infinite: a step along it would mean nothing.
+        size: one number, or (B,), one for each sample. Raises NonFinite if the gradient is NaN or
+        infinite: a step along it would mean nothing.
         """
         # One sum tells of any NaN or infinity; only if it overflowed by itself is each value asked.
         if not (torch.isfinite(gradient.sum()) or torch.isfinite(gradient).all()):
             message = f"the gradient is NaN or infinite on a batch of {len(x)}"
             raise NonFinite(message)
-        direction = gradient.sign() if self.norm == "linf" else unit(gradient)
+        if self.norm == "linf":
+            direction = gradient.sign()
+        else:
+            # Steepest in delta / scale: there, the slope is the gradient times the scale.
+            direction = unit(gradient if self.scale is None else gradient * self.scale.to(gradient))
+        if self.scale is not None:
+            direction = direction * self.scale.to(x)
         if isinstance(size, Tensor):
             moved = torch.addcmul(x, direction, size.view(-1, *[1] * (x.ndim - 1)))
         else:
@@ -100,17 +123,58 @@ class Ball:
             radius = torch.rand(len(self.x), generator=generator).pow(1 / max(d, 1))
             delta = unit(torch.randn(shape, generator=generator))
             delta *= radius.view(-1, *[1] * (self.x.ndim - 1))
+        if self.scale is not None:
+            delta = delta.to(self.x.device) * self.scale
+        return self.project(torch.add(self.x, delta.to(self.x), alpha=self.epsilon))
+
+    def on_sphere(self, generator: torch.Generator) -> Tensor:
+        """An example in a random direction, epsilon away where the valid range allows (linf, l2).
+
+        The start of Croce & Hein 2020: uniform in the cube (linf) or normal (l2), then stretched.
+        """
+        shape = self.x.shape
+        if self.norm == "linf":
+            delta = torch.rand(shape, generator=generator).mul_(2).sub_(1)
+            largest = delta.flatten(1).abs().amax(dim=1).clamp_min(torch.finfo(delta.dtype).tiny)
+            delta /= largest.view(-1, *[1] * (len(shape) - 1))
+        else:
+            delta = unit(torch.randn(shape, generator=generator))
         return self.project(torch.add(self.x, delta.to(self.x), alpha=self.epsilon))
 
     def distance(self, example: Tensor) -> Tensor:
-        """‖example - x‖ per sample, recomputed in float64: (B,)."""
-        return norm_of((example.double() - self.x.double()).flatten(1), self.norm)
+        """‖example - x‖, or ‖(example - x) / scale‖, per sample, recomputed in float64: (B,)."""
+        return norm_of(self._delta(example).flatten(1), self.norm)
+
+    def _delta(self, example: Tensor) -> Tensor:
+        """(example - x) / scale in float64, infinite where something moved that may not."""
+        delta = example.double() - self.x.double()
+        return delta if self.scale is None else torch.where(delta == 0, delta, delta / self.scale)
 
     def contains(self, example: Tensor) -> Tensor:
         """(B,) bool: finite, in the valid range, and no further than epsilon (float64)."""
         near = self.distance(example) <= self.epsilon * (1 + TOLERANCE)
         valid = ((example >= self.low) & (example <= self.high)).flatten(1).all(dim=1)
         return near & valid
+
+
+def checked_scale(scale: Any, x: Tensor) -> Tensor:
+    """A scale as a float64 tensor (1 or B, *1 or input) on x's device.
+
+    Raises ValueError if it is negative, not finite, or cannot be spread over x.
+    """
+    given = torch.as_tensor(scale, dtype=torch.float64, device=x.device)
+    lone = (1,) * (x.ndim - given.ndim)
+    spread = given.view(*lone, *given.shape)
+    fits = spread.ndim == x.ndim and all(
+        have in {1, want} for have, want in zip(spread.shape, x.shape, strict=True)
+    )
+    if not fits or not (torch.isfinite(given).all() and (given >= 0).all()):
+        message = (
+            f"scale: expected finite numbers >= 0 that can be spread over inputs of shape "
+            f"{tuple(x.shape)}, got shape {tuple(given.shape)}, {given.flatten()[:3].tolist()} …"
+        )
+        raise ValueError(message)
+    return spread
 
 
 def valid_end(end: Any, x: Tensor, *, up: bool) -> Tensor:

@@ -6,7 +6,8 @@ where nothing is computed.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
@@ -22,18 +23,35 @@ if TYPE_CHECKING:
     from dlaudit.audit.bench import Bench
 
 Norm = Literal["linf", "l2", "l1", "l0", "patch"]
+IN_255 = Epsilon("8/255")
+"""The budget where none is given: 8 of 255 steps, for images in [0, 1]."""
 LossName = Literal["margin", "cross_entropy", "dlr"]
 
 
 class Threat(msgspec.Struct, frozen=True, kw_only=True):
     """What the attacker may do: one budget, in input units, inside the valid range of inputs.
 
-    bounds: ``(low, high)``, each a number or a tensor like one input, or None.
+    bounds: ``(low, high)``, each a number or a tensor like one input, or None. scale: what every
+    value's change is divided by before the norm is taken, so that epsilon counts scales; a tensor
+    like one input, or (B, 1, …) with a number for each sample; 0 where nothing may move; None for 1.
+    ``Ball`` keeps to all of it.
     """
 
     norm: Norm
     epsilon: float
     bounds: tuple[Any, Any] | None = None
+    scale: Any = None
+
+
+class Terms(NamedTuple):
+    """What one run's attacker may do, once model and data are known.
+
+    threat: a batch of tensors and a budget -> the threat model there. stated: what of it stands in
+    the conditions of every number, besides the attack's parameters.
+    """
+
+    threat: Callable[[Batch, float], Threat]
+    stated: dict[str, Scalar] = {}
 
 
 class Found(NamedTuple):
@@ -53,30 +71,51 @@ class Attack(Check, frozen=True, kw_only=True):
     """A search for inputs that change the decision. Its fields are its parameters.
 
     Every attack is also a check of the same id. norm, epsilon: the threat model (a list of budgets
-    is a curve). samples: how many test samples are attacked, None for all.
+    is a curve). epsilon_per_feature: one budget for each value of an input, flattened, or for each
+    channel, 0 where nothing may change; the change of each is divided by its own before the norm is
+    taken, and epsilon, 1 unless it is given, multiplies them all. samples: how many test samples are
+    attacked, None for all.
 
     A subclass writes ``perturb``; one that counts its own passes sample by sample writes ``search``.
-    norms: those it can search in. minimal: true if it looks for the nearest example whatever the
-    budget, so that one search serves the whole curve.
+    norms: those it can search in. scales: whether it keeps to a ``Threat.scale``. minimal: true if it
+    looks for the nearest example whatever the budget, so that one search serves the whole curve.
     """
 
     needs: ClassVar[Needs] = Needs(model=("logits", "gradients"), data=("labels",))
     measures: ClassVar[tuple[str, ...]] = ("clean_accuracy", "robust_accuracy", "inputs_moved")
     proportions: ClassVar[tuple[str, ...]] = measures
     norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2", "l1", "l0")
+    scales: ClassVar[bool] = True
     minimal: ClassVar[bool] = False
 
     norm: Norm = "linf"
-    epsilon: Epsilon = Epsilon("8/255")
+    epsilon: Epsilon = IN_255
+    epsilon_per_feature: list[float] | None = None
     samples: int | None = None
 
     def __post_init__(self) -> None:
-        """Refuse a norm that this attack does not search in, and an empty set of samples."""
+        """Refuse a norm that this attack does not search in, and budgets and samples of nothing."""
         if self.norm not in self.norms:
             message = f"norm: expected one of {', '.join(self.norms)}, got {self.norm}"
             raise ValueError(message)
         if self.samples is not None and self.samples < 1:
             message = f"samples: expected a number >= 1, got {self.samples}"
+            raise ValueError(message)
+        if self.epsilon_per_feature is not None:
+            self._check_per_feature(self.epsilon_per_feature)
+            if self.epsilon is IN_255:
+                msgspec.structs.force_setattr(self, "epsilon", Epsilon(1))
+
+    def _check_per_feature(self, budgets: list[float]) -> None:
+        """Raise ValueError unless they are budgets, and this attack keeps to them."""
+        name = "epsilon_per_feature"
+        if not self.scales:
+            message = f"{name}: this attack knows one budget for all values: expected epsilon alone"
+            raise ValueError(message)
+        wrong = [one for one in budgets if not (math.isfinite(one) and one >= 0)]
+        if wrong or not any(budgets):
+            got = wrong[0] if wrong else f"{len(budgets)} zeros"
+            message = f"{name}: expected numbers >= 0, at least one of them above 0, got {got}"
             raise ValueError(message)
 
     def perturb(
@@ -106,16 +145,27 @@ class Attack(Check, frozen=True, kw_only=True):
 
     def conditions(self, epsilon: float) -> dict[str, Scalar]:
         """The protocol at one budget, as it stands beside every number: all parameters, resolved."""
-        stated = {
+        stated: dict[str, Any] = {
             field: getattr(self, field)
             for field in self.__struct_fields__
             if field not in {"epsilon", "samples"}
         }
+        if budgets := self.epsilon_per_feature:
+            stated["epsilon_per_feature"] = f"per feature, {min(budgets):g}..{max(budgets):g}"
         return {
             **{name: value for name, value in stated.items() if isinstance(value, Scalar)},
             "epsilon": epsilon,
             "targeted": False,
         }
+
+    def terms(self, bench: Bench) -> Terms:
+        """What the attacker may do in this run; the harness asks once.
+
+        Raises NotOffered if the budgets per feature do not fit the inputs.
+        """
+        from dlaudit.attacks.harness import plain_terms
+
+        return plain_terms(self, bench)
 
     def attacked(self, n: int) -> int:
         """How many samples are attacked at most out of n, summed over the budgets above zero."""

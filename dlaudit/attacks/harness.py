@@ -16,7 +16,7 @@ from msgspec import structs
 from torch import Tensor
 
 from dlaudit.attacks.ball import Ball, valid_end
-from dlaudit.attacks.base import Attack, Found, Threat
+from dlaudit.attacks.base import Attack, Found, Terms, Threat
 from dlaudit.attacks.pictures import Failure, Pictures, confidences
 from dlaudit.audit.bench import Answers, Bench, Block, rows
 from dlaudit.audit.parts import Batch, Decisions, Yielded
@@ -70,11 +70,14 @@ def robustness(attack: Attack, bench: Bench) -> Iterator[Yielded]:
     gradients, WrongExamples if the attack returns something else than one example per sample.
     """
     answers = bench.answers(samples=attack.samples)
+    terms = attack.terms(bench)
     outcomes = Outcomes(answers, len(attack.epsilon.values))
     pictures = Pictures(bench)
     for block in bench.blocks(samples=attack.samples):
-        attack_block(attack, bench, block, answers=answers, outcomes=outcomes, pictures=pictures)
-    yield from measurements(attack, bench, outcomes)
+        attack_block(
+            attack, bench, block, terms=terms, answers=answers, outcomes=outcomes, pictures=pictures
+        )
+    yield from measurements(attack, bench, outcomes, terms)
     yield bench.keep_table(
         f"{bench.run}.samples", columns(answers, outcomes),
         caption=f"{bench.run}: what happened to each of {len(answers.y)} samples, one row each.",
@@ -87,6 +90,7 @@ def attack_block(
     bench: Bench,
     block: Block,
     *,
+    terms: Terms,
     answers: Answers,
     outcomes: Outcomes,
     pictures: Pictures,
@@ -101,7 +105,7 @@ def attack_block(
         if epsilon == 0 or not len(open_):
             continue
         part, at = rows(batch, open_), block.start + open_
-        threat = Threat(norm=attack.norm, epsilon=epsilon, bounds=model.bounds)
+        threat = terms.threat(part, epsilon)
         if found is None or not attack.minimal:
             budget = attack.epsilon.values[-1] if attack.minimal else epsilon
             aim = structs.replace(threat, epsilon=budget, bounds=told(model.bounds, part.x))
@@ -124,6 +128,40 @@ def attack_block(
         open_ = open_[~fooled]
         if attack.minimal:
             found = found._replace(x=found.x[torch.from_numpy(~fooled)])
+
+
+def plain_terms(attack: Attack, bench: Bench) -> Terms:
+    """The model's valid range and the attack's budgets, one number or one for each feature.
+
+    Raises NotOffered if there are more or fewer of them than an input has values or channels.
+    """
+    bounds, budgets = bench.model.bounds, attack.epsilon_per_feature
+
+    def threat(batch: Batch, epsilon: float) -> Threat:
+        scale = None if budgets is None else spread(budgets, batch.x)
+        return Threat(norm=attack.norm, epsilon=epsilon, bounds=bounds, scale=scale)
+
+    return Terms(threat)
+
+
+def spread(budgets: list[float], x: Tensor) -> Tensor:
+    """Budgets per value or per channel as a float64 tensor that spreads over inputs x (B, *input).
+
+    Channels stand first, or else last.
+    """
+    shape = x.shape[1:]
+    given = torch.tensor(budgets, dtype=torch.float64, device=x.device)
+    if len(budgets) == shape.numel():
+        return given.view(shape)
+    if len(shape) > 1 and len(budgets) == shape[0]:
+        return given.view(-1, *[1] * (len(shape) - 1))
+    if len(shape) > 1 and len(budgets) == shape[-1]:
+        return given
+    message = (
+        f"epsilon_per_feature: expected {shape.numel()} budgets, one for each value of an input of "
+        f"shape {tuple(shape)}, or one for each of its channels, got {len(budgets)}"
+    )
+    raise NotOffered(message)
 
 
 def told(bounds: tuple[Any, Any] | None, x: Tensor) -> tuple[Any, Any] | None:
@@ -205,7 +243,7 @@ def judge(proposed: Tensor, batch: Batch, threat: Threat, bench: Bench) -> Judge
 
 
 def measurements(
-    attack: Attack, bench: Bench, outcomes: Outcomes
+    attack: Attack, bench: Bench, outcomes: Outcomes, terms: Terms
 ) -> Iterator[Measurement | Undefined]:
     """The numbers of the contract: clean accuracy, and per budget what survived and what moved."""
     correct, n = outcomes.correct, len(outcomes.correct)
@@ -219,7 +257,7 @@ def measurements(
     )
     caveats = doubts(bench.run, outcomes)
     for k, epsilon in enumerate(attack.epsilon):
-        conditions = {**attack.conditions(epsilon), **setting(bench)}
+        conditions = {**attack.conditions(epsilon), **setting(bench), **terms.stated}
         robust = int((correct & ~outcomes.fooled_at(epsilon)).sum())
         yield Measurement(
             name="robust_accuracy", value=robust / n, n=n, interval=wilson(robust, n),

@@ -62,6 +62,7 @@ class Foolbox(Attack, frozen=True, kw_only=True):
     """Any attack of foolbox by its name: ``foolbox:LinfDeepFoolAttack``, with foolbox's parameters."""
 
     kind: ClassVar[str] = ""
+    scales: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         """Refuse the family itself: only its members can be run."""

@@ -52,7 +52,11 @@ def situations(draw: Any) -> tuple[torch.Tensor, torch.Tensor, Threat]:
     norm = draw(st.sampled_from(NORMS))
     epsilon = float(draw(st.integers(0, 6))) if norm == "l0" else fraction * scale
     bounds = None if kind == "none" else (low, high)
-    return x, candidate, Threat(norm=norm, epsilon=epsilon, bounds=bounds)
+    spread = draw(st.sampled_from([None, shape[1:], (shape[0], *[1] * (len(shape) - 1)), ()]))
+    units = (
+        None if spread is None else rng.choice([0.0, 1e-3, 1.0, 1e3], spread) * rng.random(spread)
+    )
+    return x, candidate, Threat(norm=norm, epsilon=epsilon, bounds=bounds, scale=units)
 
 
 @settings(max_examples=200, deadline=None)
@@ -65,6 +69,10 @@ def test_every_projected_example_is_inside_the_ball_and_the_valid_range(
     example = ball.project(candidate)
     assert example.dtype == x.dtype
     delta = example.double().numpy() - x.double().numpy()
+    if threat.scale is not None:
+        units = np.broadcast_to(threat.scale, delta.shape)
+        assert (delta[units == 0] == 0).all(), "a scale of 0 means that nothing moves"
+        delta = delta / np.where(units == 0, 1, units)
     assert (size(delta, threat.norm) <= threat.epsilon * (1 + 1e-9)).all()
     assert ball.contains(example).all()
     if threat.bounds is not None:
