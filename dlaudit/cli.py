@@ -106,6 +106,9 @@ def plan_options(command: Command) -> Command:
         click.option("--seed", type=int, help="The plan's seed."),
         click.option("--max-samples", type=int, help="Audit a seeded subset of this size."),
         click.option(
+            "--until-decided", is_flag=True, help="Take samples only until the rules are decided."
+        ),
+        click.option(
             "--plugin", "plugins", type=PATH, multiple=True, help="Python file with parts."
         ),
     ]
@@ -123,6 +126,7 @@ def source_from(options: dict[str, Any]) -> Source:
     settings = [
         *options.pop("settings"),
         *(f"{key} = {value}" for key, value in numbers.items() if value is not None),
+        *(["until_decided = true"] if options.pop("until_decided") else []),
     ]
     plan, model, weights, data, suites = (
         options.pop(key) for key in ("plan", "model", "weights", "data", "suites")

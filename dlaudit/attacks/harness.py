@@ -7,7 +7,7 @@ make the model look better, and ``inputs_moved`` and the caveats say so.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,7 +20,7 @@ from dlaudit.attacks.base import Attack, Found, Terms, Threat
 from dlaudit.attacks.pictures import Failure, Pictures, confidences
 from dlaudit.audit.bench import Answers, Bench, Block, rows
 from dlaudit.audit.parts import Batch, Decisions, Yielded
-from dlaudit.audit.record import Caveat, Measurement, Scalar, Undefined
+from dlaudit.audit.record import Caveat, Interval, Measurement, Scalar, Undefined
 from dlaudit.audit.statistics import wilson
 from dlaudit.errors import AuditError, NotOffered
 
@@ -45,6 +45,25 @@ class Outcomes:
         self.forward, self.backward = np.zeros(n), np.zeros(n)
         self.moved = np.zeros((budgets, n), dtype=bool)
         self.refused = np.zeros(n, dtype=bool)
+        self.trace: dict[str, np.ndarray] = {}
+
+    def keep_trace(self, at: np.ndarray, trace: Mapping[str, Tensor]) -> None:
+        """What the search saw of the samples at these positions; the last budget is what stays."""
+        for name, column in trace.items():
+            values = column.cpu().numpy()
+            kept = self.trace.setdefault(
+                name, np.full(len(self.correct), NEVER, dtype=values.dtype)
+            )
+            kept[at] = values
+
+    def first(self, n: int) -> Outcomes:
+        """The outcomes of the first n samples; nothing is copied."""
+        part = object.__new__(Outcomes)
+        for name, column in vars(self).items():
+            if name != "trace":
+                setattr(part, name, column[..., :n])
+        part.trace = {name: column[:n] for name, column in self.trace.items()}
+        return part
 
     def fooled_at(self, epsilon: float) -> np.ndarray:
         """(n,) bool: a success at a smaller budget is one at every larger."""
@@ -63,21 +82,35 @@ class Judged(NamedTuple):
     distance: np.ndarray
 
 
-def robustness(attack: Attack, bench: Bench) -> Iterator[Yielded]:
+def robustness(
+    attack: Attack, bench: Bench, *, among: np.ndarray | None = None
+) -> Iterator[Yielded]:
     """Attack every clean-correct sample block by block and measure what survives each budget.
 
-    Raises NotOffered if the inputs are not floating-point numbers, NonFinite on NaN logits or
-    gradients, WrongExamples if the attack returns something else than one example per sample.
+    A plan that says ``until_decided`` ends it as soon as the rules of the run are decided. among:
+    sorted positions of the samples to attack, None for all. Raises NotOffered if the inputs are not
+    floating-point numbers, NonFinite on NaN logits or gradients, WrongExamples if the attack returns
+    something else than one example per sample.
     """
-    answers = bench.answers(samples=attack.samples)
+    sampling = bench.sampling(samples=attack.samples, among=among)
+    answers, seen = sampling.answers, 0
     terms = attack.terms(bench)
     outcomes = Outcomes(answers, len(attack.epsilon.values))
     pictures = Pictures(bench)
-    for block in bench.blocks(samples=attack.samples):
+
+    def so_far() -> Iterator[Measurement | Undefined]:
+        part = outcomes.first(seen)
+        return measurements(attack, bench, part, terms, interval=sampling.proportion)
+
+    for block in sampling.blocks():
         attack_block(
             attack, bench, block, terms=terms, answers=answers, outcomes=outcomes, pictures=pictures
         )
-    yield from measurements(attack, bench, outcomes, terms)
+        seen = block.start + len(block.batch.y)
+        if sampling.decided(so_far()):
+            break
+    answers, outcomes = answers.at(slice(seen)), outcomes.first(seen)
+    yield from sampling.told(so_far(), seen=seen)
     yield bench.keep_table(
         f"{bench.run}.samples", columns(answers, outcomes),
         caption=f"{bench.run}: what happened to each of {len(answers.y)} samples, one row each.",
@@ -114,6 +147,7 @@ def attack_block(
             found = attack.search(model, copy, aim, block.generator(f"epsilon={aim.epsilon!r}"))
             outcomes.forward[at] += found.forward.cpu().numpy()
             outcomes.backward[at] += found.backward.cpu().numpy()
+            outcomes.keep_trace(at, found.trace)
         judged = judge(found.x, part, threat, bench)
         fooled = judged.fooled
         outcomes.forward[at] += 1
@@ -243,16 +277,24 @@ def judge(proposed: Tensor, batch: Batch, threat: Threat, bench: Bench) -> Judge
 
 
 def measurements(
-    attack: Attack, bench: Bench, outcomes: Outcomes, terms: Terms
+    attack: Attack,
+    bench: Bench,
+    outcomes: Outcomes,
+    terms: Terms,
+    *,
+    interval: Callable[[int, int], Interval] = wilson,
 ) -> Iterator[Measurement | Undefined]:
-    """The numbers of the contract: clean accuracy, and per budget what survived and what moved."""
+    """The numbers of the contract: clean accuracy, and per budget what survived and what moved.
+
+    interval: of a proportion, from successes and n.
+    """
     correct, n = outcomes.correct, len(outcomes.correct)
     attacked = int(correct.sum())
     yield Measurement(
         name="clean_accuracy",
         value=attacked / n,
         n=n,
-        interval=wilson(attacked, n),
+        interval=interval(attacked, n),
         direction="higher",
     )
     caveats = doubts(bench.run, outcomes)
@@ -260,7 +302,7 @@ def measurements(
         conditions = {**attack.conditions(epsilon), **setting(bench), **terms.stated}
         robust = int((correct & ~outcomes.fooled_at(epsilon)).sum())
         yield Measurement(
-            name="robust_accuracy", value=robust / n, n=n, interval=wilson(robust, n),
+            name="robust_accuracy", value=robust / n, n=n, interval=interval(robust, n),
             direction="higher", conditions=conditions, caveats=caveats,
         )  # fmt: skip
         # A curve that starts at 0 needs no attack there: moved inputs speak of the budgets above.
@@ -272,7 +314,7 @@ def measurements(
             continue
         moved = int(outcomes.moved[k].sum())
         yield Measurement(
-            name="inputs_moved", value=moved / attacked, n=attacked, interval=wilson(moved, attacked),
+            name="inputs_moved", value=moved / attacked, n=attacked, interval=interval(moved, attacked),
             direction="higher", conditions=conditions,
         )  # fmt: skip
 
@@ -306,6 +348,7 @@ def doubts(run: str, outcomes: Outcomes) -> tuple[Caveat, ...]:
 def columns(answers: Answers, outcomes: Outcomes) -> dict[str, np.ndarray]:
     """The evidence table: one row per sample, described in docs/evidence.md."""
     table = {
+        **outcomes.trace,
         "id": answers.id,
         "label": answers.y,
         "predicted": answers.predicted,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -16,12 +16,14 @@ import msgspec
 
 from dlaudit.audit.evidence import EvidenceStore, digest, table_bytes, write_whole
 from dlaudit.audit.parts import Batch, Dataset, Model
-from dlaudit.audit.record import AnswersRun, Artifact, Cost, canonical
+from dlaudit.audit.record import AnswersRun, Artifact, Cost, Rule, canonical
 from dlaudit.errors import AuditError, NonFinite
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
+
+    from dlaudit.audit.sampling import Sampling
 
 BLOCK = 256
 
@@ -51,6 +53,15 @@ class Answers(NamedTuple):
         """(n,) bool."""
         right: np.ndarray = self.predicted == self.y
         return right
+
+    def at(self, positions: Any) -> Answers:
+        """The answers on some of the samples, in the order of ``positions``."""
+        return Answers(
+            id=self.id[positions], y=self.y[positions], predicted=self.predicted[positions],
+            logits=None if self.logits is None else self.logits[positions],
+            score=None if self.score is None else self.score[positions],
+            groups={name: column[positions] for name, column in self.groups.items()},
+        )  # fmt: skip
 
 
 class Block(NamedTuple):
@@ -97,10 +108,12 @@ class Bench:
         block: int = BLOCK,
         keep_samples: int = 0,
         context: Mapping[str, Any] | None = None,
+        ending: Sequence[Rule] = (),
     ) -> None:
         """run: the run's id; cache: a folder shared by the workers, for clean answers.
 
-        context: what the plan declares of the system's use, which no measurement can show.
+        context: what the plan declares of the system's use, which no measurement can show. ending:
+        the run's rules, if it may stop as soon as they are decided.
         """
         self.model = subject.model
         self.models = subject.models
@@ -115,6 +128,7 @@ class Bench:
         self.answered: dict[str, AnswersRun] = {}
         self._plan_seed = plan_seed
         self._store = store
+        self._ending = tuple(ending)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -132,11 +146,18 @@ class Bench:
 
         samples: at most so many, drawn by the plan's seed without replacement, in stored order.
         """
-        chosen = self._chosen(split, samples)
+        yield from self.blocks_at(split, self._chosen(split, samples))
+
+    def blocks_at(self, split: str, chosen: Any) -> Iterator[Block]:
+        """The samples at sorted positions, None for all, in blocks of ``self.block``."""
         start = 0
         for number, batch in enumerate(regrouped(self.data.batches(split), self.block, chosen)):
-            yield Block(number, start, batch, derive_seed(self._plan_seed, self.run, number))
+            yield self.block_of(number, start, batch)
             start += len(batch.y)
+
+    def block_of(self, number: int, start: int, batch: Batch) -> Block:
+        """A block with the randomness that belongs to its number in this run."""
+        return Block(number, start, batch, derive_seed(self._plan_seed, self.run, number))
 
     def answers(self, split: str = "test", *, samples: int | None = None) -> Answers:
         """The clean answers on a split: computed once per model, data and split, then shared.
@@ -145,14 +166,50 @@ class Bench:
         """
         whole = self._all_answers(split)
         chosen = self._chosen(split, samples, n=len(whole.y))
-        if chosen is None:
-            return whole
-        return Answers(
-            id=whole.id[chosen], y=whole.y[chosen], predicted=whole.predicted[chosen],
-            logits=None if whole.logits is None else whole.logits[chosen],
-            score=None if whole.score is None else whole.score[chosen],
-            groups={name: column[chosen] for name, column in whole.groups.items()},
-        )  # fmt: skip
+        return whole if chosen is None else whole.at(chosen)
+
+    def sampling(
+        self, split: str = "test", *, samples: int | None = None, among: Any = None
+    ) -> Sampling:
+        """The samples in the order in which this run takes them, and what says when to stop.
+
+        samples: at most so many, as in ``blocks``; among: sorted positions to take them from. In
+        stored order and to the end, unless the plan says ``until_decided``.
+        """
+        import numpy as np
+
+        from dlaudit.audit.sampling import Sampling
+
+        chosen = self._chosen(split, samples, n=None if among is None else len(among))
+        if among is not None:
+            chosen = np.asarray(among) if chosen is None else np.asarray(among)[chosen]
+        return Sampling(self, split, chosen, self._ending)
+
+    def order(self, split: str, n: int) -> np.ndarray:
+        """A random order of n samples of a split, the same for every run of the plan."""
+        import numpy as np
+
+        seed = derive_seed(self._plan_seed, "until_decided", split, n)
+        return np.random.default_rng(seed).permutation(n)
+
+    def gathered(self, split: str, pieces: Sequence[np.ndarray], read: int) -> Iterator[Batch]:
+        """The samples at each piece's sorted positions, piece by piece.
+
+        read: samples gathered in one passage through the split; the first passages gather fewer.
+        """
+        import numpy as np
+
+        at = 0
+        while at < len(pieces):
+            held, most = [pieces[at]], min(read, sum(len(piece) for piece in pieces[: at + 1]))
+            at += 1
+            while at < len(pieces) and sum(map(len, held)) + len(pieces[at]) <= most:
+                held.append(pieces[at])
+                at += 1
+            positions = np.sort(np.concatenate(held))
+            (batch,) = regrouped(self.data.batches(split), len(positions), positions)
+            for piece in held:
+                yield rows(batch, np.searchsorted(positions, piece))
 
     def keep(
         self, name: str, content: bytes, *, media_type: str, caption: str = "", alt: str = ""

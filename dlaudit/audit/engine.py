@@ -99,6 +99,7 @@ def job_of(plan: Plan, spec: RunSpec, folder: RunFolder) -> Job:
     return Job(
         run=spec, plan_seed=plan.seed, block=plan.block, keep_samples=plan.keep_samples,
         folder=str(folder.path.resolve()), context=plan.context,
+        ending=tuple(rule for rule in plan.rules if plan.until_decided and rule.run == spec.id),
     )  # fmt: skip
 
 

@@ -33,6 +33,7 @@ from dlaudit.audit.record import (
     Measured,
     Measurement,
     Outcome,
+    Rule,
     Skipped,
     SuiteCard,
     Undefined,
@@ -47,7 +48,10 @@ WORK = ".work"
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
-    """One run of one check as plain data: it can travel to any worker."""
+    """One run of one check as plain data: it can travel to any worker.
+
+    ending: the run's rules, where it may stop as soon as they are decided.
+    """
 
     run: RunSpec
     plan_seed: int
@@ -55,6 +59,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     keep_samples: int
     folder: str
     context: dict[str, Any] = {}
+    ending: tuple[Rule, ...] = ()
 
     @property
     def seed(self) -> int:
@@ -126,7 +131,7 @@ class Workplace:
         bench = Bench(
             subject, run=job.run.id, plan_seed=job.plan_seed, store=EvidenceStore(folder),
             cache=folder / WORK, block=job.block, keep_samples=job.keep_samples,
-            context=job.context,
+            context=job.context, ending=job.ending,
         )  # fmt: skip
         before = [model.passes.cost for model in models_of(subject)]
         outcome: Outcome

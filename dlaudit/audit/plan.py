@@ -27,6 +27,7 @@ from dlaudit.errors import LoadError, PlanError, UnknownName, nearest
 TOP_LEVEL = (
     "name", "seed", "suites", "default_rules", "model", "models", "data", "train", "checks", "rules",
     "context", "declarations", "waivers", "keep_samples", "block", "max_samples", "catalogues",
+    "until_decided",
 )  # fmt: skip
 RULE_KEYS = (
     "id", "run", "measurement", "at_least", "at_most", "slice", "conditions", "level",
@@ -75,6 +76,7 @@ class Plan(Strict, frozen=True, kw_only=True):
     keep_samples: int = 0
     block: int = BLOCK
     max_samples: int | None = None
+    until_decided: bool = False
     plugins: dict[str, str] = {}
 
     @property
@@ -213,6 +215,7 @@ class _Reader:
             self._value("block", int, BLOCK, least=1),
         )
         most = self._value("max_samples", int, None, least=1)
+        until_decided = self._value("until_decided", bool, False)
         train, context = self._train(), self._table("context")
         for wanted in self.source.formats:
             try:
@@ -226,7 +229,8 @@ class _Reader:
             model=model, models=models, data=data, train=train, runs=tuple(runs),
             rules=tuple(numbered(rules)), waivers=waivers, context=context,
             declarations=tuple(declarations.values()), catalogues=catalogues, keep_samples=keep, block=block,
-            max_samples=most, plugins=dict(sorted(self.registry.plugins.items())),
+            max_samples=most, until_decided=until_decided,
+            plugins=dict(sorted(self.registry.plugins.items())),
         )  # fmt: skip
 
     # -- small readers ---------------------------------------------------------------------------

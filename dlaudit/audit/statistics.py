@@ -63,6 +63,43 @@ def clopper_pearson(successes: int, n: int, level: float = LEVEL) -> Interval:
     return Interval(low=low, high=high, level=level, method="clopper-pearson")
 
 
+MIXTURE = 20.0
+"""How sharply the mixture of ``confidence_sequence`` is centred: the narrowest intervals between some
+100 and 5,000 samples (docs/decisions/0013-when-a-run-may-stop.md)."""
+
+
+def confidence_sequence(successes: int, n: int, level: float = LEVEL) -> Interval:
+    """Interval of a proportion that holds at every n at once, so that looking costs nothing.
+
+    The two-sided beta-binomial mixture of Howard et al. 2021 (Robbins 1970): under a proportion p,
+    the likelihood averaged over Beta(20 p, 20 (1 - p)) over that of p is a martingale that starts at
+    1, and by Ville's inequality it ever reaches 1 / (1 - level) with probability 1 - level at most.
+    The interval holds every p for which it has not. Made for samples that are independent draws;
+    wider than Wilson's by a factor of some 1.6. Raises ValueError as ``wilson`` does.
+    """
+    from scipy.special import betaln
+
+    _counts(successes, n)
+    failures, most = n - successes, -math.log1p(-level)
+
+    def excluded(p: float) -> bool:
+        a, b = MIXTURE * p, MIXTURE * (1 - p)
+        mixed = float(betaln(a + successes, b + failures) - betaln(a, b))
+        return mixed - successes * math.log(p) - failures * math.log1p(-p) >= most
+
+    def end(outside: float, inside: float) -> float:
+        """Where exclusion ends, from its outer side; the capital falls all the way to the proportion."""
+        for _ in range(60):
+            middle = (outside + inside) / 2
+            outside, inside = (middle, inside) if excluded(middle) else (outside, middle)
+        return outside
+
+    p = successes / n
+    low = 0.0 if successes == 0 else end(0.0, p)
+    high = 1.0 if failures == 0 else end(1.0, p)
+    return Interval(low=low, high=high, level=level, method="beta-binomial confidence sequence")
+
+
 def newcombe(successes1: int, n1: int, successes2: int, n2: int, level: float = LEVEL) -> Interval:
     """Interval of p1 - p2 for independent samples (Newcombe 1998, method 10: Wilson bounds)."""
     one, two = wilson(successes1, n1, level), wilson(successes2, n2, level)
