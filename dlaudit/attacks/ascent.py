@@ -13,6 +13,7 @@ from torch import Tensor
 from dlaudit.attacks.ball import Ball
 from dlaudit.attacks.base import Found
 from dlaudit.attacks.losses import Loss
+from dlaudit.attacks.trace import Trace
 from dlaudit.audit.parts import Model
 
 
@@ -39,14 +40,17 @@ def ascend(
     found = ball.x.clone()
     forward = torch.zeros(len(y), dtype=torch.int64, device=y.device)
     backward = torch.zeros_like(forward)
+    trace = Trace(len(y), device=y.device)
     open_ = torch.arange(len(y), device=y.device)
     for restart in range(restarts):
         around, labels, index = ball.rows(open_), y[open_], open_
+        trace.restarted(open_)
         x = around.x if generator is None else around.random(generator)
         for size in sizes:
             logits, gradient = model.logits_and_gradient(x, labels, loss)
             forward[index] += 1
             backward[index] += 1
+            trace.step(index, loss(logits, labels), gradient)
             fooled = logits.argmax(dim=1) != labels
             if fooled.any():
                 found[index[fooled]] = x[fooled]
@@ -64,4 +68,4 @@ def ascend(
             open_ = index[missed]
         if not len(open_):
             break
-    return Found(found, forward, backward)
+    return Found(found, forward, backward, trace.columns())

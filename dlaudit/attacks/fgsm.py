@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from dlaudit.attacks.base import Attack, LossName, Norm, Threat
+from dlaudit.attacks.base import Attack, Found, LossName, Norm, Threat
 from dlaudit.audit.parts import Batch, Model
 from dlaudit.audit.record import Cost, Scalar
 
@@ -31,12 +31,26 @@ class FGSM(Attack, frozen=True, kw_only=True):
         self, model: Model, batch: Batch, threat: Threat, generator: torch.Generator
     ) -> Tensor:
         """See ``Attack.perturb``; nothing is drawn."""
+        return self.search(model, batch, threat, generator).x
+
+    def search(
+        self, model: Model, batch: Batch, threat: Threat, generator: torch.Generator
+    ) -> Found:
+        """See ``Attack.search``; the gradient is told of in the trace."""
+        import torch
+
         from dlaudit.attacks.ball import Ball
         from dlaudit.attacks.losses import LOSSES
+        from dlaudit.attacks.trace import Trace
 
         del generator
-        _, gradient = model.logits_and_gradient(batch.x, batch.y, LOSSES[self.loss])
-        return Ball(batch.x, threat).step(batch.x, gradient, threat.epsilon)
+        loss, y = LOSSES[self.loss], batch.y
+        logits, gradient = model.logits_and_gradient(batch.x, y, loss)
+        trace = Trace(len(y), device=y.device)
+        trace.step(torch.arange(len(y), device=y.device), loss(logits, y), gradient)
+        once = torch.ones_like(y)
+        found = Ball(batch.x, threat).step(batch.x, gradient, threat.epsilon)
+        return Found(found, once, once.clone(), trace.columns())
 
     def conditions(self, epsilon: float) -> dict[str, Scalar]:
         """See ``Attack.conditions``."""
