@@ -1,0 +1,92 @@
+"""What natural changes did to the samples that were right: shares with intervals, and pictures of flips.
+
+Knows decisions on changed inputs; never how a change was made. No budget of a norm is spent here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from dlaudit.attacks.pictures import said, side_by_side
+from dlaudit.audit.record import Artifact, Interval
+from dlaudit.audit.statistics import LEVEL, bootstrap, wilson
+
+if TYPE_CHECKING:
+    from dlaudit.audit.bench import Bench
+
+
+def mean_of_shares(shares: np.ndarray, rng: np.random.Generator) -> Interval:
+    """Interval of the mean of (n,) numbers in [0, 1], one for each sample.
+
+    All that was seen of a sample counts as one observation, so that cells which share their samples
+    are not taken for independent ones. Where all are equal, and below three samples, it is what
+    samples unlike those seen could add: a share of at most Wilson's upper end at 0 of n.
+    """
+    found = bootstrap([shares], np.mean, rng)
+    if found is not None:
+        return found
+    unlike = wilson(0, len(shares)).high
+    low, high = (1 - unlike) * float(shares.min()), (1 - unlike) * float(shares.max()) + unlike
+    return Interval(low=low, high=high, level=LEVEL, method="wilson-unlike")
+
+
+class Flip(NamedTuple):
+    """A sample that was right and is wrong after a change.
+
+    strength: 0 the mildest, for the order of pictures; change: what was done, in words; label,
+    predicted: class indices; clean, changed: like one input.
+    """
+
+    strength: float
+    change: str
+    id: str
+    label: int
+    predicted: int
+    clean: np.ndarray
+    changed: np.ndarray
+
+
+class Album:
+    """The mildest flips seen so far, at most ``keep_samples`` of them, one for each kind of change."""
+
+    def __init__(self, bench: Bench) -> None:
+        """Nothing is kept unless the plan says ``keep_samples``."""
+        self._bench = bench
+        self._best: dict[str, Flip] = {}
+
+    def wants(self, kind: str, strength: float) -> bool:
+        """Whether a flip of this kind and strength would be the mildest yet."""
+        best = self._best.get(kind)
+        return self._bench.keep_samples > 0 and (best is None or strength < best.strength)
+
+    def add(self, kind: str, flip: Flip) -> None:
+        """Keep it in the place of what was kept of its kind."""
+        self._best[kind] = flip
+
+    def artifacts(self) -> Iterator[Artifact]:
+        """One PNG per flip: clean, the difference magnified, changed; in words for those who cannot see."""
+        mildest = sorted(self._best.items(), key=lambda one: (one[1].strength, one[0]))
+        for kind, flip in mildest[: self._bench.keep_samples]:
+            drawn = side_by_side(flip.clean, flip.changed, self._bench.model.bounds)
+            if drawn is None:
+                return
+            content, factor = drawn
+            before, after = (
+                said(self._bench.classes, index, None) for index in (flip.label, flip.predicted)
+            )
+            yield self._bench.keep(
+                f"{self._bench.run}.{kind}.{flip.id}", content, media_type="image/png",
+                caption=f"Sample {flip.id}: {before} becomes {after} after {flip.change}. Clean, the "
+                f"difference magnified {factor:.3g} times around grey, and changed.",
+                alt=f"Sample {flip.id}, decided as {before} when clean and as {after} after "
+                f"{flip.change}; the two pictures and their magnified difference.",
+            )  # fmt: skip
+
+
+def accuracy_after(decided: np.ndarray, y: np.ndarray) -> dict[str, Any]:
+    """The fields of an accuracy: value, n and Wilson's interval. decided, y: (n,) class indices."""
+    right, n = int((decided == y).sum()), len(y)
+    return {"value": right / n, "n": n, "interval": wilson(right, n), "direction": "higher"}
