@@ -34,24 +34,32 @@ class Threat(msgspec.Struct, frozen=True, kw_only=True):
     bounds: ``(low, high)``, each a number or a tensor like one input, or None. scale: what every
     value's change is divided by before the norm is taken, so that epsilon counts scales; a tensor
     like one input, or (B, 1, …) with a number for each sample; 0 where nothing may move; None for 1.
-    ``Ball`` keeps to all of it.
+    ``Ball`` keeps to all of that. rules: what else an example must obey, an object whose
+    ``admits(x, clean) -> (B,) bool tensor`` decides; the harness counts no example that it refuses.
     """
 
     norm: Norm
     epsilon: float
     bounds: tuple[Any, Any] | None = None
     scale: Any = None
+    rules: Any = None
 
 
 class Terms(NamedTuple):
     """What one run's attacker may do, once model and data are known.
 
     threat: a batch of tensors and a budget -> the threat model there. stated: what of it stands in
-    the conditions of every number, besides the attack's parameters.
+    the conditions of every number, besides the attack's parameters. ruled: whether it has rules, so
+    that ``refused_by_constraints`` is measured. applies: a batch of tensors -> (B,) bool tensor, the
+    samples for which the threat model means anything; the others are counted as ``left_out``, of which
+    reason is the cause, and are in no other number.
     """
 
     threat: Callable[[Batch, float], Threat]
     stated: dict[str, Scalar] = {}
+    ruled: bool = False
+    applies: Callable[[Batch], Tensor] | None = None
+    reason: str = ""
 
 
 class Found(NamedTuple):
@@ -84,6 +92,7 @@ class Attack(Check, frozen=True, kw_only=True):
     needs: ClassVar[Needs] = Needs(model=("logits", "gradients"), data=("labels",))
     measures: ClassVar[tuple[str, ...]] = ("clean_accuracy", "robust_accuracy", "inputs_moved")
     proportions: ClassVar[tuple[str, ...]] = measures
+    sequential: ClassVar[bool] = True
     norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2", "l1", "l0")
     scales: ClassVar[bool] = True
     minimal: ClassVar[bool] = False

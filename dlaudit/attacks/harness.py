@@ -46,6 +46,8 @@ class Outcomes:
         self.moved = np.zeros((budgets, n), dtype=bool)
         self.refused = np.zeros(n, dtype=bool)
         self.trace: dict[str, np.ndarray] = {}
+        self.left_out = np.zeros(n, dtype=bool)
+        self.forbidden = np.zeros((budgets, n), dtype=bool)
 
     def keep_trace(self, at: np.ndarray, trace: Mapping[str, Tensor]) -> None:
         """What the search saw of the samples at these positions; the last budget is what stays."""
@@ -79,6 +81,7 @@ class Judged(NamedTuple):
     fooled: np.ndarray
     moved: np.ndarray
     refused: np.ndarray
+    forbidden: np.ndarray
     distance: np.ndarray
 
 
@@ -131,7 +134,10 @@ def attack_block(
     """Attack one block along the curve; who is fooled at a budget is not attacked at a larger one."""
     model = bench.model
     batch = on_device(block.batch, model.device, bench)
-    open_ = np.flatnonzero(outcomes.correct[block.start : block.start + len(batch.y)])
+    here = slice(block.start, block.start + len(batch.y))
+    if terms.applies is not None:
+        outcomes.left_out[here] = ~terms.applies(batch).cpu().numpy()
+    open_ = np.flatnonzero(outcomes.correct[here] & ~outcomes.left_out[here])
     found: Found | None = None
     for k, epsilon in enumerate(attack.epsilon):
         # A ball of radius 0 holds the clean input alone: there is nothing to search.
@@ -152,7 +158,8 @@ def attack_block(
         fooled = judged.fooled
         outcomes.forward[at] += 1
         outcomes.refused[at] |= judged.refused
-        outcomes.adversarial[at] = judged.decisions.predicted
+        outcomes.forbidden[k, at] = judged.forbidden
+        outcomes.adversarial[at[fooled]] = judged.decisions.predicted[fooled]
         outcomes.epsilon_fooled[at[fooled]] = epsilon
         outcomes.distance[at[fooled]] = judged.distance[fooled]
         outcomes.moved[k, at] = judged.moved
@@ -245,8 +252,8 @@ def judge(proposed: Tensor, batch: Batch, threat: Threat, bench: Bench) -> Judge
     """Cut proposed examples to the threat model, check them again, predict them again.
 
     proposed: like batch.x; a sample with a value that is not finite gets its clean input back and
-    is marked as refused. fooled: inside the threat model and decided otherwise than the label.
-    Raises WrongExamples.
+    is marked as refused. fooled: inside the threat model and decided otherwise than the label;
+    forbidden: it would be, but for the rules of the threat model. Raises WrongExamples.
     """
     clean = batch.x
     if not isinstance(proposed, Tensor) or proposed.shape != clean.shape or proposed.is_complex():
@@ -264,16 +271,40 @@ def judge(proposed: Tensor, batch: Batch, threat: Threat, bench: Bench) -> Judge
         candidate = torch.where(usable.view(-1, *[1] * (clean.ndim - 1)), candidate, clean)
     ball = Ball(clean, threat)
     x = ball.project(candidate)
-    decisions = bench.model.decide(batch._replace(x=x.cpu().numpy(), y=batch.y.cpu().numpy()))
+    decisions = bench.model.decide(rewritten(batch, x, bench.data.card.facts))
     wrong = np.asarray(decisions.predicted) != batch.y.cpu().numpy()
+    wrong &= ball.contains(x).cpu().numpy()
+    admitted = np.ones_like(wrong)
+    if threat.rules is not None:
+        admitted = threat.rules.admits(x, clean).cpu().numpy()
     return Judged(
         x=x,
         decisions=decisions,
-        fooled=wrong & ball.contains(x).cpu().numpy(),
+        fooled=wrong & admitted,
         moved=(x != clean).flatten(1).any(dim=1).cpu().numpy(),
         refused=~usable.cpu().numpy(),
+        forbidden=wrong & ~admitted,
         distance=ball.distance(x).cpu().numpy(),
     )
+
+
+def rewritten(batch: Batch, x: Tensor, facts: Mapping[str, Any]) -> Batch:
+    """The batch as arrays with x as its inputs, in a table's own columns too.
+
+    A model that was fitted on named columns reads those. A cell that the attack left alone keeps its
+    stored value; a code becomes the category that it stands for.
+    """
+    made, clean = x.cpu().numpy(), batch.x.cpu().numpy()
+    columns = dict(batch.columns)
+    for place, name in enumerate(facts.get("features", ())):
+        if name not in columns:
+            continue
+        new, stored = made[:, place], np.asarray(columns[name])
+        if categories := facts.get("codes", {}).get(name):
+            codes = np.clip(np.rint(new), 0, len(categories) - 1).astype(np.int64)
+            new = np.array(categories, dtype=object)[codes]
+        columns[name] = np.where(made[:, place] == clean[:, place], stored, new)
+    return batch._replace(x=made, y=batch.y.cpu().numpy(), columns=columns)
 
 
 def measurements(
@@ -288,7 +319,18 @@ def measurements(
 
     interval: of a proportion, from successes and n.
     """
-    correct, n = outcomes.correct, len(outcomes.correct)
+    everyone, n = len(outcomes.correct), int((~outcomes.left_out).sum())
+    if terms.applies is not None:
+        yield Measurement(
+            name="left_out", value=(everyone - n) / everyone, n=everyone, direction="lower",
+            interval=interval(everyone - n, everyone), conditions={"reason": terms.reason},
+        )  # fmt: skip
+    if not n:
+        reason = f"none of {everyone} samples can be attacked: {terms.reason}"
+        for name in ("clean_accuracy", "robust_accuracy", "inputs_moved"):
+            yield Undefined(name=name, reason=reason)
+        return
+    correct = outcomes.correct & ~outcomes.left_out
     attacked = int(correct.sum())
     yield Measurement(
         name="clean_accuracy",
@@ -317,6 +359,12 @@ def measurements(
             name="inputs_moved", value=moved / attacked, n=attacked, interval=interval(moved, attacked),
             direction="higher", conditions=conditions,
         )  # fmt: skip
+        if terms.ruled:
+            forbidden = int(outcomes.forbidden[k].sum())
+            yield Measurement(
+                name="refused_by_constraints", value=forbidden / attacked, n=attacked,
+                interval=interval(forbidden, attacked), conditions=conditions,
+            )  # fmt: skip
 
 
 def setting(bench: Bench) -> dict[str, Scalar]:
@@ -352,9 +400,9 @@ def columns(answers: Answers, outcomes: Outcomes) -> dict[str, np.ndarray]:
         "id": answers.id,
         "label": answers.y,
         "predicted": answers.predicted,
-        "attacked": outcomes.correct,
+        "attacked": outcomes.correct & ~outcomes.left_out,
         "fooled": outcomes.epsilon_fooled != NEVER,
-        "robust": outcomes.correct & (outcomes.epsilon_fooled == NEVER),
+        "robust": outcomes.correct & ~outcomes.left_out & (outcomes.epsilon_fooled == NEVER),
         "epsilon_fooled": outcomes.epsilon_fooled,
         "distance": outcomes.distance,
         "adversarial": outcomes.adversarial,
