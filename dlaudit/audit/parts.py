@@ -175,13 +175,15 @@ class Check(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     measures: the names it can yield, so that a rule's typing error is found before any compute.
     proportions: those of them that are proportions of the samples it looks at, so that
-    ``dlaudit plan`` can say what they will decide. accepts_nonfinite: true if NaN logits are among
-    the things it looks for.
+    ``dlaudit plan`` can say what they will decide. sequential: true if it takes its samples from
+    ``bench.sampling``, so that a plan with ``until_decided`` may end it early. accepts_nonfinite: true
+    if NaN logits are among the things it looks for.
     """
 
     needs: ClassVar[Needs] = Needs()
     measures: ClassVar[tuple[str, ...]] = ()
     proportions: ClassVar[tuple[str, ...]] = ()
+    sequential: ClassVar[bool] = False
     accepts_nonfinite: ClassVar[bool] = False
 
     def measure(self, bench: Bench) -> Iterator[Yielded]:
@@ -205,6 +207,14 @@ class Check(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         facts: of the data set's card, such as the sizes of its groups.
         """
         del facts
+        return ()
+
+    def objections(self, facts: Mapping[str, Any], context: Mapping[str, Any]) -> tuple[str, ...]:
+        """What forbids this run before anything is measured; each ends the audit (exit code 2).
+
+        facts: of the data set's card; context: what the plan declares.
+        """
+        del facts, context
         return ()
 
 

@@ -11,7 +11,7 @@ from dlaudit.audit.perform import Opened
 from dlaudit.audit.plan import Plan, RunSpec, Source
 from dlaudit.audit.record import Cost, Requirement, Rule
 from dlaudit.audit.registry import ImportFailed, Registry
-from dlaudit.audit.statistics import decidable, newcombe
+from dlaudit.audit.statistics import confidence_sequence, decidable, newcombe, wilson
 
 DIFFERENCES = ("_gap", "_difference", "_spread")
 
@@ -128,13 +128,19 @@ def effect(rule: Rule, opened: Opened, registry: Registry) -> str:
         return f"decided if at least {half:.3f} away from it (two proportions near 0.5, n = {n} and {other})"
     if rule.measurement not in proportions(spec, registry) or not 0 <= rule.threshold <= 1:
         return "how wide its interval is shows only the measurement"
-    found = decidable(rule.threshold, n, at_least=rule.at_least is not None, level=rule.level)
+    sequential = opened.plan.until_decided and spec_is_sequential(spec, registry)
+    found = decidable(
+        rule.threshold, n, at_least=rule.at_least is not None, level=rule.level,
+        interval=confidence_sequence if sequential else wilson,
+    )  # fmt: skip
     passes, fails = found.passes_from, found.fails_from
     low, high = (">=", "<=") if rule.at_least is not None else ("<=", ">=")
     said = (
         f"passes if measured {low} {passes:.4g}" if passes is not None else "cannot pass at this n"
     )
     said += f", fails if {high} {fails:.4g}" if fails is not None else ", cannot fail at this n"
+    if sequential:
+        return f"{said} (a proportion of all n = {n}; stops before where the rules are decided)"
     return f"{said} (a proportion of n = {n})"
 
 
@@ -144,6 +150,11 @@ def proportions(spec: RunSpec, registry: Registry) -> tuple[str, ...]:
         return ()
     check: Check = registry.check(spec.check).get()
     return check.proportions
+
+
+def spec_is_sequential(spec: RunSpec, registry: Registry) -> bool:
+    """Whether a run can end as soon as its rules are decided."""
+    return not spec.broken and registry.check(spec.check).get().sequential
 
 
 def smallest_group(opened: Opened) -> tuple[int, int] | None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dlaudit.audit.record import Interval
 
@@ -68,24 +68,35 @@ MIXTURE = 20.0
 100 and 5,000 samples (docs/decisions/0013-when-a-run-may-stop.md)."""
 
 
+def log_capital(successes: Any, n: Any, p: float) -> Any:
+    """What a bettor against the proportion p has made of 1, as a logarithm: numbers or arrays.
+
+    log of B(a + s, b + n - s) / B(a, b) / (p^s (1 - p)^(n - s)) with a = 20 p and b = 20 (1 - p).
+    """
+    from scipy.special import betaln
+
+    a, b = MIXTURE * p, MIXTURE * (1 - p)
+    failures = n - successes
+    mixed = betaln(a + successes, b + failures) - betaln(a, b)
+    return mixed - successes * math.log(p) - failures * math.log1p(-p)
+
+
 def confidence_sequence(successes: int, n: int, level: float = LEVEL) -> Interval:
     """Interval of a proportion that holds at every n at once, so that looking costs nothing.
 
     The two-sided beta-binomial mixture of Howard et al. 2021 (Robbins 1970): under a proportion p,
-    the likelihood averaged over Beta(20 p, 20 (1 - p)) over that of p is a martingale that starts at
-    1, and by Ville's inequality it ever reaches 1 / (1 - level) with probability 1 - level at most.
-    The interval holds every p for which it has not. Made for samples that are independent draws;
-    wider than Wilson's by a factor of some 1.6. Raises ValueError as ``wilson`` does.
+    the likelihood averaged over Beta(20 p, 20 (1 - p)) over that of p (``log_capital``) is a martingale
+    that starts at 1, and by Ville's inequality the chance that it ever reaches 1 / (1 - level) is at
+    most 1 - level. The interval holds every p for which it has not. Made for samples that are
+    independent draws; wider than Wilson's by a factor of some 1.6. Raises ValueError as ``wilson``
+    does.
     """
-    from scipy.special import betaln
-
     _counts(successes, n)
-    failures, most = n - successes, -math.log1p(-level)
+    most = -math.log(1 - level)
 
     def excluded(p: float) -> bool:
-        a, b = MIXTURE * p, MIXTURE * (1 - p)
-        mixed = float(betaln(a + successes, b + failures) - betaln(a, b))
-        return mixed - successes * math.log(p) - failures * math.log1p(-p) >= most
+        # At 0 and 1 themselves, what was seen is impossible: both outcomes were, where it is asked.
+        return not 0 < p < 1 or bool(log_capital(successes, n, p) >= most)
 
     def end(outside: float, inside: float) -> float:
         """Where exclusion ends, from its outer side; the capital falls all the way to the proportion."""
@@ -96,7 +107,7 @@ def confidence_sequence(successes: int, n: int, level: float = LEVEL) -> Interva
 
     p = successes / n
     low = 0.0 if successes == 0 else end(0.0, p)
-    high = 1.0 if failures == 0 else end(1.0, p)
+    high = 1.0 if successes == n else end(1.0, p)
     return Interval(low=low, high=high, level=level, method="beta-binomial confidence sequence")
 
 
@@ -292,21 +303,28 @@ class Decidable(NamedTuple):
     fails_from: float | None
 
 
-def decidable(threshold: float, n: int, *, at_least: bool, level: float = LEVEL) -> Decidable:
+def decidable(
+    threshold: float,
+    n: int,
+    *,
+    at_least: bool,
+    level: float = LEVEL,
+    interval: Callable[[int, int, float], Interval] = wilson,
+) -> Decidable:
     """Which measured proportions pass and fail a rule at this n: the smallest effect it can decide.
 
-    For ``at_least`` rules: passes at or above ``passes_from``, fails at or below ``fails_from``;
-    for ``at_most`` rules the reverse.
+    interval: of a proportion, from successes, n and level. For ``at_least`` rules: passes at or above
+    ``passes_from``, fails at or below ``fails_from``; for ``at_most`` rules the reverse.
     """
 
     def first(start: int, stop: int, decides: Callable[[Interval], bool]) -> float | None:
         """Bisect: ``decides`` is monotone in the count between start (true) and stop (false)."""
-        if not decides(wilson(start, n, level)):
+        if not decides(interval(start, n, level)):
             return None
         yes, no = start, stop
         while abs(no - yes) > 1:
             middle = (yes + no) // 2
-            yes, no = (middle, no) if decides(wilson(middle, n, level)) else (yes, middle)
+            yes, no = (middle, no) if decides(interval(middle, n, level)) else (yes, middle)
         return yes / n
 
     above = first(n, -1, lambda i: i.low >= threshold)
