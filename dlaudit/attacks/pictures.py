@@ -1,13 +1,15 @@
-"""Failures as pictures: clean, adversarial, and their difference magnified, side by side.
+"""Failures as pictures: clean + difference magnified = adversarial, side by side.
 
-Knows arrays of pixels; never how the failure was found. Kept only where the plan says so.
+Knows arrays of pixels; never how the failure was found. Kept only where the plan says so. The row is
+that of Goodfellow et al. 2015, figure 1: a panda, a little noise, and what is taken for a gibbon.
 """
 
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -16,7 +18,8 @@ from dlaudit.audit.record import Artifact
 
 SIDE = 112
 """Panels are enlarged by a whole factor to at least so many pixels, so that digits can be seen."""
-GAP = 4
+SIGN = (128, 128, 128, 255)
+"""Colour of the signs between the panels, on nothing: they can be seen on white and on black."""
 
 
 class Failure(NamedTuple):
@@ -55,7 +58,12 @@ class Pictures:
             self._kept = ranked[: self._limit]
 
     def artifacts(self) -> Iterator[Artifact]:
-        """One PNG per failure, with a caption and a text for those who cannot see it."""
+        """One PNG per failure, with a caption and a text for those who cannot see it.
+
+        Beside them the same words as a list in JSON, from which a report writes the labels below the
+        panels.
+        """
+        told = []
         for failure in self._kept:
             picture = side_by_side(failure.clean, failure.adversarial, self._bench.model.bounds)
             if picture is None:
@@ -64,18 +72,39 @@ class Pictures:
             before = said(self._bench.classes, failure.label, failure.clean_confidence)
             after = said(self._bench.classes, failure.predicted, failure.confidence)
             budget = f"{failure.norm} ε = {failure.epsilon:.4g}"
-            yield self._bench.keep(
+            kept = self._bench.keep(
                 f"{self._bench.run}.failure.{failure.id}", content, media_type="image/png",
                 caption=f"Sample {failure.id}: {before} becomes {after} within {budget}. Left: clean; "
-                f"middle: adversarial; right: difference, magnified {factor:.3g} times around grey.",
+                f"middle: difference, magnified {factor:.3g} times around grey; right: adversarial.",
                 alt=f"Sample {failure.id}, decided as {before} when clean and as {after} after a "
-                f"perturbation within {budget}; the two pictures and their magnified difference.",
+                f"perturbation within {budget}: clean, difference magnified {factor:.3g} times, "
+                f"adversarial.",
             )  # fmt: skip
+            told.append({
+                "picture": kept.sha256, "sample": failure.id, "norm": failure.norm,
+                "epsilon": failure.epsilon, "magnified": factor,
+                "label": named(self._bench.classes, failure.label),
+                "confidence": failure.clean_confidence,
+                "adversarial": named(self._bench.classes, failure.predicted),
+                "adversarial_confidence": failure.confidence,
+            })  # fmt: skip
+            yield kept
+        if told:
+            yield self._bench.keep(
+                f"{self._bench.run}.failures", json.dumps(told, ensure_ascii=False).encode(),
+                media_type="application/json",
+                caption=f"{self._bench.run}: labels and confidences of the failures that are drawn.",
+            )  # fmt: skip
+
+
+def named(classes: tuple[str, ...], index: int) -> str:
+    """A class by its name, else by its index."""
+    return classes[index] if index < len(classes) else str(index)
 
 
 def said(classes: tuple[str, ...], index: int, confidence: float | None) -> str:
     """A label in words: its name, and the softmax confidence where there is one."""
-    name = f"“{classes[index]}”" if index < len(classes) else f"class {index}"
+    name = f"“{named(classes, index)}”" if index < len(classes) else f"class {index}"
     return name if confidence is None else f"{name} ({confidence:.1%})"
 
 
@@ -90,10 +119,11 @@ def confidences(logits: np.ndarray | None, labels: np.ndarray) -> list[float] | 
 def side_by_side(
     clean: np.ndarray, adversarial: np.ndarray, bounds: tuple[Any, Any] | None
 ) -> tuple[bytes, float] | None:
-    """PNG bytes of the three panels, and how often the difference was magnified.
+    """PNG bytes of clean + difference = adversarial, and how often the difference was magnified.
 
     clean, adversarial: (H, W), (C, H, W) or (H, W, C). None for any other shape. bounds: what is
-    shown black and white; without them, the smallest and largest value of the pair.
+    shown black and white; without them, the smallest and largest value of the pair. Between panels
+    of width w stand signs w // 4 wide on a transparent ground.
     """
     from PIL import Image
 
@@ -108,8 +138,8 @@ def side_by_side(
         pixels(values)
         for values in (
             (clean - low) / span,
-            (adversarial - low) / span,
             0.5 + difference * factor / span,
+            (adversarial - low) / span,
         )
     ]
     shown = [panel for panel in panels if panel is not None]
@@ -117,12 +147,30 @@ def side_by_side(
         return None
     height, width = shown[0].shape[:2]
     times = max(1, -(-SIDE // max(height, width)))
-    gap = np.full((height * times, GAP, 3), 255, dtype=np.uint8)
-    large = [panel.repeat(times, axis=0).repeat(times, axis=1) for panel in shown]
-    strip = np.concatenate([large[0], gap, large[1], gap, large[2]], axis=1)
+    first, second, third = (opaque(panel).repeat(times, 0).repeat(times, 1) for panel in shown)
+    size = (height * times, width * times // 4)
+    strip = np.concatenate([first, sign(*size, "+"), second, sign(*size, "="), third], axis=1)
     buffer = io.BytesIO()
     Image.fromarray(strip).save(buffer, format="PNG", optimize=True)
     return buffer.getvalue(), factor
+
+
+def opaque(panel: np.ndarray) -> np.ndarray:
+    """(H, W, 3) bytes -> (H, W, 4), nothing of it transparent."""
+    return np.concatenate([panel, np.full_like(panel[..., :1], 255)], axis=-1)
+
+
+def sign(height: int, width: int, which: Literal["+", "="]) -> np.ndarray:
+    """A plus or an equals sign in the middle of a transparent ground: (height, width, 4) bytes."""
+    ground = np.zeros((height, width, 4), dtype=np.uint8)
+    arm, half = max(1, width // 4), max(1, width // 24)
+    y, x = height // 2, width // 2
+    bars = [(y, half)] if which == "+" else [(y - arm // 2, half), (y + arm // 2, half)]
+    for middle, thick in bars:
+        ground[middle - thick : middle + thick, x - arm : x + arm] = SIGN
+    if which == "+":
+        ground[y - arm : y + arm, x - half : x + half] = SIGN
+    return ground
 
 
 def pixels(values: np.ndarray) -> np.ndarray | None:

@@ -7,7 +7,8 @@ of its length, so that a figure keeps its shape at any width.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 from dlaudit.audit.record import Measurement
@@ -109,12 +110,26 @@ class Point(NamedTuple):
     at: float
     measurement: Measurement
 
+    @property
+    def void(self) -> bool:
+        """Whether a caveat voids the number: it must not look like a sound one."""
+        return any(caveat.voids for caveat in self.measurement.caveats)
+
 
 class Series(NamedTuple):
-    """One curve: its label and its points from left to right."""
+    """One curve: its label and its points from left to right.
+
+    fine: the line of a finer curve between them, empty if there is none.
+    """
 
     label: str
     points: tuple[Point, ...]
+    fine: str = ""
+
+    @property
+    def void(self) -> bool:
+        """Whether any of its points is void: then the line through them is."""
+        return any(point.void for point in self.points)
 
     @property
     def line(self) -> str:
@@ -129,6 +144,10 @@ class Series(NamedTuple):
         upper = [f"{point.x:g},{point.high:g}" for point in self.points]
         lower = [f"{point.x:g},{point.low:g}" for point in reversed(self.points)]
         return " ".join([*upper, *lower])
+
+
+Threshold = tuple[float | None, float, str, str]
+"""A rule's threshold before it is laid out: x or None, y, label, short label."""
 
 
 class Limit(NamedTuple):
@@ -152,17 +171,45 @@ class Curve(NamedTuple):
     limits: tuple[Limit, ...]
     left_out: int
 
+    @property
+    def n(self) -> int:
+        """How many samples stand behind every point, 0 if not all have the same."""
+        found = {point.measurement.n for one in self.series for point in one.points}
+        return found.pop() if len(found) == 1 else 0
+
+    @property
+    def level(self) -> float:
+        """The confidence level of every interval, 0 if not all have the same."""
+        found = {
+            point.measurement.interval.level
+            for one in self.series
+            for point in one.points
+            if point.measurement.interval is not None
+        }
+        return found.pop() if len(found) == 1 else 0.0
+
+    @property
+    def rows(self) -> tuple[tuple[float, tuple[tuple[Point, ...], ...]], ...]:
+        """The table behind the figure: a budget, and for each curve its points there."""
+        budgets = sorted({point.at for one in self.series for point in one.points})
+        return tuple(
+            (at, tuple(tuple(p for p in one.points if p.at == at) for one in self.series))
+            for at in budgets
+        )
+
 
 def curve(
     title: str,
     across: str,
     series: Sequence[tuple[str, Sequence[tuple[float, Measurement]]]],
     *,
-    limits: Sequence[tuple[float | None, float, str, str]] = (),
+    limits: Sequence[Threshold] = (),
+    fine: Mapping[str, Sequence[tuple[float, float]]] = MappingProxyType({}),
 ) -> Curve:
     """Lay out curves. series: (label, [(x, measurement), …]); limits: (x or None, y, label, short label).
 
-    A limit without an x holds along the whole axis. Only the first ``SERIES`` curves are drawn;
+    fine: by label, the corners of a finer line from left to right. A limit without an x holds along
+    the whole axis. Only the first ``SERIES`` curves are drawn;
     ``left_out`` counts the others, which stand in the tables.
     """
     drawn = list(series[:SERIES])
@@ -194,6 +241,7 @@ def curve(
                 )
                 for x, one in sorted(points, key=lambda pair: pair[0])
             ),
+            " ".join(f"{across_at(x):g},{up_at(y):g}" for x, y in fine.get(label, ())),
         )
         for label, points in drawn
     )

@@ -76,7 +76,8 @@ def _pairing(one: Pairing) -> list[str]:
 def _change(one: Change) -> str:
     where = wording.where(one.slice, one.conditions)
     place = f"{one.run} {one.name}" + (f" ({where})" if where else "")
-    return f"{wording.one_line(place)}: {_value(one.before)} -> {_value(one.after)}"
+    told = f"{wording.one_line(place)}: {_value(one.before)} -> {_value(one.after)}"
+    return wording.told_as_bound(told, one.name)
 
 
 def _value(one: Measurement | None) -> str:

@@ -16,10 +16,11 @@ import msgspec
 
 from dlaudit.audit.evidence import digest
 from dlaudit.audit.record import AuditRecord, Executor, Measured, canonical
-from dlaudit.reports import panels, wording
+from dlaudit.reports import panels, transfer, wording
 from dlaudit.reports.outline import NO_RULE, Outline, kind_of
 from dlaudit.reports.pictures import is_picture, pictures
 from dlaudit.reports.plan_file import plan_toml
+from dlaudit.reports.robustness import BOUND, Robustness
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -43,6 +44,7 @@ def render(record: AuditRecord, folder: Path | None = None) -> str:
     outline = Outline(record)
     record = outline.record
     anchors = Anchors(outline)
+    robustness = Robustness(outline, folder)
     page = (
         environment()
         .get_template("report.html.j2")
@@ -55,7 +57,9 @@ def render(record: AuditRecord, folder: Path | None = None) -> str:
             pictures=pictures(record, folder),
             run_page=lambda run: panels.run_page(run, outline.rules_of(run)),
             rule_page=panels.rule_page,
-            curves=lambda part: panels.curves(part, outline),
+            curves=lambda part: panels.curves(part, outline, apart={BOUND}),
+            robustness=robustness,
+            transfer_words=transfer.words,
             plan_toml=plan_toml(record.plan),
             plan_json=canonical(record.plan).decode(),
             plan_sha256=digest(canonical(record.plan)),

@@ -76,7 +76,7 @@ def _of_rule(outline: Outline, one: Judged, timed: set[str]) -> Case:
         run = one.rule.run if one.rule else one.id
         suite, classname, seconds = run.partition(".")[0], run, 0.0
     asked = wording.criterion(one.rule) if one.rule else one.id
-    details = [asked, *(wording.measured(seen) for seen in one.verdict.observed[:20])]
+    details = [asked, *(wording.result(seen) for seen in one.verdict.observed[:20])]
     if one.rule and one.rule.rationale:
         details.append(f"rationale: {one.rule.rationale}")
     element: Element | None
@@ -87,7 +87,7 @@ def _of_rule(outline: Outline, one: Judged, timed: set[str]) -> Case:
             element = "failure"
         case "not_assessed":
             element = "error"
-    message = f"{asked}: {one.verdict.reason}"
+    message = f"{asked}: {one.reason}"
     if one.waived:
         element, message = "skipped", f"{message} ({wording.waiver(one.waived)})"
     return Case(suite, classname, one.id, seconds, element, one.status, message, "\n".join(details))

@@ -102,9 +102,9 @@ def _rule_row(one: Judged) -> str:
     asked = quoted(wording.criterion(one.rule)) if one.rule else "not in the record"
     seen = one.verdict.observed
     if one.status == "pass" and len(seen) == 1 and one.rule:
-        told = quoted(wording.measured(seen[0], threshold=one.rule.threshold))
+        told = quoted(wording.result(seen[0], threshold=one.rule.threshold))
     else:
-        told = quoted(one.verdict.reason)
+        told = quoted(one.reason)
         if len(seen) == 1 and "n = " not in one.verdict.reason:
             told += f", n = {wording.count(seen[0].n)}"
     if one.waived:

@@ -36,7 +36,7 @@ from dlaudit.audit.record import (
     canonical,
     read_record,
 )
-from dlaudit.reports.wording import FINDINGS, SUITES, SuiteWords
+from dlaudit.reports.wording import FINDINGS, SUITES, SuiteWords, told_as_bound
 
 Kind = Literal["measured", "skipped", "errored"]
 NO_RULE = "no rule was judged: nothing was shown, so the gate stays closed"
@@ -54,6 +54,13 @@ class Judged(NamedTuple):
     def status(self) -> Status:
         """The verdict's status, whether waived or not."""
         return self.verdict.status
+
+    @property
+    def reason(self) -> str:
+        """The verdict's reason; where it speaks of numbers that are bounds, it says so."""
+        if self.rule is None or not self.verdict.observed:
+            return self.verdict.reason
+        return told_as_bound(self.verdict.reason, self.rule.measurement)
 
     @property
     def waived(self) -> Waiver | None:

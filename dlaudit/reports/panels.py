@@ -6,7 +6,7 @@ rows share is said once above the table, so that a table of hundreds of rows sta
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
 from dlaudit.audit.judge import speaks_of
@@ -273,46 +273,54 @@ def _panel(
     )
 
 
-def curves(part: SuitePart, outline: Outline) -> list[charts.Curve]:
+def curves(part: SuitePart, outline: Outline, *, apart: Collection[str] = ()) -> list[charts.Curve]:
     """A suite's accuracies (and whatever a rule judges) against epsilon, one figure per norm.
 
-    A curve needs at least two budgets under otherwise equal conditions.
+    A curve needs at least two budgets under otherwise equal conditions. apart: measurements that are
+    drawn elsewhere.
     """
     figures: dict[tuple[str, str], dict[str, list[tuple[float, Measurement]]]] = {}
-    limits: dict[tuple[str, str], list[tuple[float | None, float, str, str]]] = {}
+    limits: dict[tuple[str, str], list[charts.Threshold]] = {}
     for run in part.runs:
         if not isinstance(run.outcome, Measured):
             continue
-        judged = [one.rule for one in outline.rules_of(run) if one.rule is not None]
-        names = {rule.measurement for rule in judged}
-        for label, name, norm, points in _series(run, run.outcome.measurements):
-            if "accuracy" not in name and name not in names:
+        names = {one.rule.measurement for one in outline.rules_of(run) if one.rule is not None}
+        for label, name, norm, points in series(run, run.outcome.measurements):
+            if name in apart or ("accuracy" not in name and name not in names):
                 continue
             figures.setdefault((name, norm), {})[label] = points
-            for rule in judged:
-                if rule.measurement == name and any(speaks_of(rule, one) for _, one in points):
-                    at = rule.conditions.get("epsilon")
-                    x = None if at is None or isinstance(at, bool | str) else float(at)
-                    criterion = wording.criterion(rule)
-                    short = criterion.removeprefix(f"{rule.measurement} ")
-                    limit = (x, rule.threshold, criterion, short)
-                    if limit not in limits.setdefault((name, norm), []):
-                        limits[name, norm].append(limit)
+            limits.setdefault((name, norm), []).extend(thresholds(run, points, outline))
     return [
         charts.curve(
             name,
             f"epsilon, {norm}" if norm else "epsilon",
-            list(series.items()),
-            limits=limits.get((name, norm), ()),
+            list(lines.items()),
+            limits=list(dict.fromkeys(limits[name, norm])),
         )
-        for (name, norm), series in figures.items()
+        for (name, norm), lines in figures.items()
     ]
 
 
-def _series(
-    run: CheckRun, measurements: Sequence[Measurement]
+def thresholds(
+    run: CheckRun, points: Sequence[tuple[float, Measurement]], outline: Outline
+) -> list[charts.Threshold]:
+    """Where the rules of a run stand in the figure of a curve that they judge."""
+    found = []
+    for rule in (one.rule for one in outline.rules_of(run)):
+        if rule is None or not any(speaks_of(rule, one) for _, one in points):
+            continue
+        at = rule.conditions.get("epsilon")
+        x = None if at is None or isinstance(at, bool | str) else float(at)
+        criterion = wording.criterion(rule)
+        short = criterion.removeprefix(f"{rule.measurement} ")
+        found.append((x, rule.threshold, criterion, short))
+    return found
+
+
+def series(
+    run: CheckRun, measurements: Sequence[Measurement], *, fewest: int = 2
 ) -> list[tuple[str, str, str, list[tuple[float, Measurement]]]]:
-    """(label, name, norm, points) of every curve in a run.
+    """(label, name, norm, points) of every curve in a run that has ``fewest`` budgets.
 
     What changes together with the budget (a step size) belongs to the protocol of one curve; what
     differs at one and the same budget (targeted or not) makes another curve.
@@ -333,7 +341,7 @@ def _series(
             values = tuple(one.conditions.get(told) for told in telling)
             curves_here.setdefault(values, []).append((x, one))
         for found in curves_here.values():
-            if len({x for x, _ in found}) < 2:
+            if len({x for x, _ in found}) < fewest:
                 continue
             first = found[0][1]
             own = {told: first.conditions[told] for told in telling if told in first.conditions}

@@ -44,18 +44,18 @@ def pictures(
     for artifact in _in_turns(record):
         if artifact.sha256 in found:
             continue
-        content, reason = _content(artifact, folder)
-        needed = len(content) * 4 // 3 + 64
+        stored, reason = content(artifact, folder)
+        needed = len(stored) * 4 // 3 + 64
         if not reason and needed > left:
             reason = (
-                f"not embedded: {size(len(content))}, and the {size(budget)} that this report allows "
+                f"not embedded: {size(len(stored))}, and the {size(budget)} that this report allows "
                 "for pictures are used up"
             )
         if reason:
             found[artifact.sha256] = Picture(reason=reason)
             continue
         left -= needed
-        encoded = base64.b64encode(content).decode("ascii")
+        encoded = base64.b64encode(stored).decode("ascii")
         found[artifact.sha256] = Picture(uri=f"data:{artifact.media_type};base64,{encoded}")
     return found
 
@@ -71,7 +71,7 @@ def _in_turns(record: AuditRecord) -> Iterable[Artifact]:
         yield from (artifacts[turn] for artifacts in by_run if turn < len(artifacts))
 
 
-def _content(artifact: Artifact, folder: Path | None) -> tuple[bytes, str]:
+def content(artifact: Artifact, folder: Path | None) -> tuple[bytes, str]:
     """The file's bytes, or why they are not to be had."""
     if folder is None:
         return b"", "not shown: this report was rendered without the run's folder"
@@ -81,7 +81,7 @@ def _content(artifact: Artifact, folder: Path | None) -> tuple[bytes, str]:
         return b"", "not shown: its recorded path leads out of the run's folder"
     if not path.is_file():
         return b"", "not shown: the file is missing from the run's folder"
-    content = path.read_bytes()
-    if digest(content) != artifact.sha256:
+    stored = path.read_bytes()
+    if digest(stored) != artifact.sha256:
         return b"", "not shown: the file was altered, its digest is not the recorded one"
-    return content, ""
+    return stored, ""

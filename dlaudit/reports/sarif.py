@@ -74,7 +74,7 @@ def render(record: AuditRecord, folder: Path | None = None) -> str:
 def _of_rule(one: Judged) -> dict[str, Any]:
     asked = wording.criterion(one.rule) if one.rule else one.id
     label = wording.VERDICTS[one.status].label
-    message = f"{label.capitalize()}: {asked}. {one.verdict.reason}"
+    message = f"{label.capitalize()}: {asked}. {one.reason}"
     # The fingerprint outlives a changed threshold and a changed number: it is the same finding.
     identity = [one.id]
     if one.rule:
@@ -120,6 +120,10 @@ def _suppression(justification: str) -> dict[str, Any]:
 def _rule(one: Judged) -> dict[str, Any]:
     asked = wording.criterion(one.rule) if one.rule else one.id
     described = _described(_text(one.id, 400), asked)
+    what = wording.bound(one.rule.measurement) if one.rule else ""
+    if what and one.rule:
+        help_ = f"{one.rule.measurement} is {what}: a stronger attack may fool more samples."
+        described["help"] = {"text": help_}
     if one.rule and one.rule.rationale:
         described["fullDescription"] = {"text": _text(one.rule.rationale, MESSAGE)}
     return described

@@ -48,6 +48,8 @@ def screen(record: AuditRecord) -> str:
         lines.append(wording.clipped(line.rstrip(), WIDTH))
     if len(passing) > PASSES:
         lines.append(f"  {'passed':<{face}}  and {len(passing) - PASSES} more")
+    bounds = {one.rule.measurement for one in outline.judged if one.rule is not None}
+    lines += [f"  {name} is {what}." for name, what in wording.BOUNDS.items() if name in bounds]
     return "\n".join(
         [*lines, "", f"{wording.gate(outline.code)}. {wording.exit_words(outline.code)}."]
     )
@@ -61,7 +63,8 @@ def _of_rule(one: Judged) -> Line:
     if one.rule and len(seen) == 1 and one.status != "not_assessed":
         told = wording.measured(seen[0], threshold=one.rule.threshold)
         if any(caveat.voids for caveat in seen[0].caveats):
-            told += f" ({one.verdict.reason})"
+            # The figure comes last: a line that is cut must not end on one that looks good.
+            told = f"void: {one.verdict.reason} It read {told}"
     else:
         told = one.verdict.reason
     if one.waived:

@@ -177,6 +177,9 @@ SUITES: dict[str, SuiteWords] = {
 }
 """The house's own suites; a guest's suite is shown by its name."""
 
+BOUNDS = {"robust_accuracy": "an upper bound under the stated attacks"}
+"""Measurements that are no estimate of what they are named after, and what they are instead."""
+
 _FORBIDDEN = re.compile(
     r"\b(non-?)?complian(t|ce)\b|\bcompl(y|ies|ied)\b|\bconform(s|ing|ity|ant|ance)?\b|"
     r"\bcertif(y|ied|ies|icate|ication)\b|\bfair\b|\bunbiased\b|\bbias-free\b|"
@@ -266,6 +269,28 @@ def measured(one: Measurement, *, threshold: float | None = None) -> str:
     unit = f" {one.unit}" if one.unit else ""
     interval = f"({interval})" if one.interval is None else interval
     return f"{value}{unit} {interval}, n = {count(one.n)}"
+
+
+def bound(name: str) -> str:
+    """What a measurement is if it is no estimate: ``an upper bound under the stated attacks``."""
+    return BOUNDS.get(name, "")
+
+
+def told_as_bound(text: str, name: str) -> str:
+    """A sentence about a measurement, with what it is instead of an estimate, once."""
+    what = bound(name)
+    return text if not what or what in text else f"{text} ({what})"
+
+
+def passes(spent: tuple[float, float] | None) -> str:
+    """Mean passes, forward + backward: ``41.2 + 40.2``; ``none`` where nobody is left to count."""
+    return "none" if spent is None else " + ".join(f"{value:,.1f}" for value in spent)
+
+
+def result(one: Measurement, *, threshold: float | None = None) -> str:
+    """``measured``, and what the number is if it is no estimate; a void one says so first."""
+    text = told_as_bound(measured(one, threshold=threshold), one.name)
+    return f"void: {text}" if any(caveat.voids for caveat in one.caveats) else text
 
 
 def level(value: float) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +14,7 @@ from PIL import Image
 
 from dlaudit import Epsilon, TorchModel
 from dlaudit.attacks.fgsm import FGSM
-from dlaudit.attacks.pictures import GAP, confidences, said, side_by_side
+from dlaudit.attacks.pictures import confidences, said, side_by_side
 
 ATTACK = FGSM(epsilon=Epsilon([0.05, 0.1]), loss="margin")
 
@@ -48,7 +49,24 @@ def test_the_most_convincing_failures_are_kept_with_caption_and_alternative_text
         assert f"“{label}” (" in one.alt
         assert "linf ε = 0.05" in one.caption
         shown = Image.open(io.BytesIO((result.folder / one.path).read_bytes()))
-        assert shown.size == (3 * 112 + 2 * GAP, 112)
+        assert shown.size == (3 * 112 + 2 * 28, 112)
+
+
+def test_a_list_beside_the_pictures_tells_the_labels_and_the_factor(
+    digits: Any, attacked: Callable[..., Any]
+) -> None:
+    result = attacked(ATTACK, digits.model(), digits.x, digits.y, keep_samples=3)
+    (kept,) = [one for one in result.artifacts if one.media_type == "application/json"]
+    told = json.loads((result.folder / kept.path).read_bytes())
+    assert [one["picture"] for one in told] == [shot.sha256 for shot in pictures(result)]
+    for one, shot in zip(told, pictures(result), strict=True):
+        row = int(one["sample"])
+        assert one["label"] == str(result.table["label"][row])
+        assert one["adversarial"] == str(result.table["adversarial"][row])
+        assert 0 < one["confidence"] <= 1
+        assert 0 < one["adversarial_confidence"] <= 1
+        assert f"magnified {one['magnified']:.3g} times" in shot.caption
+        assert (one["norm"], one["epsilon"]) == ("linf", 0.05)
 
 
 def test_the_three_panels_by_hand() -> None:
@@ -57,9 +75,15 @@ def test_the_three_panels_by_hand() -> None:
     moved = np.array([[0.3, 0.6]], dtype=np.float32)
     content, factor = side_by_side(clean, moved, (0, 1))
     assert factor == pytest.approx(5)
-    shown = np.asarray(Image.open(io.BytesIO(content)))[0, :, 0]
-    assert [shown[i] for i in (0, 111, 116, 227, 232, 343)] == [51, 153, 76, 153, 255, 128]
-    assert (shown[112:116] == 255).all()
+    shown = np.asarray(Image.open(io.BytesIO(content)))
+    assert shown.shape == (56, 3 * 112 + 2 * 28, 4)
+    assert [shown[0, i, 0] for i in (0, 111, 140, 251, 280, 391)] == [51, 153, 255, 128, 76, 153]
+    between = shown[:, 112:140]
+    assert (between[0, :, 3] == 0).all(), "the ground of a sign is transparent"
+    assert tuple(between[28, 14]) == (128, 128, 128, 255), "a plus crosses in the middle"
+    assert shown[28, 266, 3] == 0, "an equals sign is open in the middle"
+    assert shown[28 - 3, 266, 3] == 255
+    assert (shown[:, :112, 3] == 255).all()
 
 
 @pytest.mark.parametrize(
@@ -98,7 +122,7 @@ def test_without_bounds_the_pair_itself_spans_black_to_white() -> None:
     clean, moved = np.array([[-3.0, 5.0]]), np.array([[-4.0, 5.0]])
     content, _ = side_by_side(clean, moved, None)
     shown = np.asarray(Image.open(io.BytesIO(content)))[0, :, 0]
-    assert [shown[i] for i in (0, 111, 116, 227)] == [28, 255, 0, 255]
+    assert [shown[i] for i in (0, 111, 280, 391)] == [28, 255, 0, 255]
 
 
 def test_labels_and_confidences_in_words() -> None:
