@@ -340,6 +340,8 @@ args = { path = "table.csv", target = "hired", positive = 1, groups = ["sex", "r
 [data.train]
 use = "csv"
 args = { path = "table.csv", target = "hired", positive = 1, groups = ["sex", "race"] }
+[context]
+special_category_basis = "made up for a test"
 """
 
 

@@ -41,7 +41,7 @@ from dlaudit.audit.record import (
 )
 from dlaudit.audit.registry import ImportFailed, Registry
 from dlaudit.audit.subject import first_rows, open_subject
-from dlaudit.errors import AuditError
+from dlaudit.errors import AuditError, PlanError
 
 WORK = ".work"
 """The folder inside a run's folder that the workers share while the audit goes on."""
@@ -199,7 +199,9 @@ def observed(subject: Subject) -> tuple[float, float] | None:
 
 
 def described(plan: Plan, subject: Subject, registry: Registry) -> Opened:
-    """The plan and the cards of what was opened."""
+    """The plan and the cards of what was opened. Raises PlanError where a check objects to them."""
+    if problems := objections(plan, subject, registry):
+        raise PlanError(*problems)
     suites = []
     for name in plan.suites:
         # A suite that cannot be imported is an errored run; it has nothing to say of itself.
@@ -220,6 +222,20 @@ def described(plan: Plan, subject: Subject, registry: Registry) -> Opened:
         },
         suites=tuple(suites),
     )
+
+
+def objections(plan: Plan, subject: Subject, registry: Registry) -> list[str]:
+    """What the plan's checks object to in the data and the declarations, each with its place."""
+    found = []
+    for spec in plan.runs:
+        check = None
+        # A check that cannot be imported or built is an errored run, and objects to nothing.
+        with contextlib.suppress(ImportFailed):
+            check, _ = build(registry.check(spec.check), spec.params)
+        if check is not None:
+            said = check.objections(subject.data.card.facts, plan.context)
+            found += [f'checks."{spec.id}".{problem}' for problem in said]
+    return found
 
 
 def attempt(job: Job, bench: Bench, subject: Subject, registry: Registry) -> Outcome:

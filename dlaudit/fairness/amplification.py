@@ -51,7 +51,7 @@ class Amplification(EachClass, frozen=True, kw_only=True):
 
     def measure(self, bench: Bench) -> Iterator[Yielded]:
         """Compare labels and decisions of every attribute and intersection asked for."""
-        from dlaudit.fairness import tally
+        from dlaudit.fairness import drawing, tally
 
         if self.one_vs_rest:
             yield from self.each_class(bench)
@@ -64,7 +64,12 @@ class Amplification(EachClass, frozen=True, kw_only=True):
                 for name in self.measures:
                     yield counted.undefined(name)
                 continue
-            yield from self._partition(counted, bench, feedback=feedback)
+            told = list(self._partition(counted, bench, feedback=feedback))
+            yield from told
+            yield from drawing.forest(
+                bench, counted.partition, told, dict.fromkeys(PER_GROUP, 0.0),
+                line="as in the reference",
+            )  # fmt: skip
         yield self.evidence(bench)
 
     def _feedback(self, bench: Bench) -> bool | None:

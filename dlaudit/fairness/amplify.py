@@ -19,8 +19,8 @@ from typing import NamedTuple
 
 from dlaudit.audit.record import Interval
 from dlaudit.audit.statistics import LEVEL, mcnemar, newcombe, normal_quantile
-from dlaudit.fairness.gaps import Gap
-from dlaudit.fairness.rates import Tally
+from dlaudit.fairness.gaps import Gap, difference
+from dlaudit.fairness.rates import Proportion, Tally
 
 SURE_OF_SIGN = 0.999
 """The level, over all groups together, at which a group counts as above or below the average.
@@ -200,8 +200,7 @@ def prediction_gap(group: Tally, reference: Tally, level: float = LEVEL) -> Gap:
 
 
 def _gap(one: tuple[int, int], other: tuple[int, int], level: float) -> Gap:
-    interval = newcombe(*one, *other, level)
-    return Gap(one[0] / one[1] - other[0] / other[1], interval, one[1] + other[1])
+    return difference(Proportion(*one), Proportion(*other), level)
 
 
 def widened(labelled: Gap, amplified: Gap) -> bool:

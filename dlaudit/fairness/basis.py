@@ -7,66 +7,84 @@ conditions (AI Act, Article 10(5) of the 2024 text; moved to Article 4a by Regul
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from dlaudit.audit.record import Caveat
-from dlaudit.errors import PlanError, UnknownName
+from dlaudit.errors import PlanError
 
 KEY = "special_category_basis"
 USUAL = (
-    "race", "ethnicity", "race_ethnicity", "religion", "political_opinion", "trade_union",
-    "health", "disability", "sexual_orientation", "sex_life", "genetic", "biometric",
+    "race", "ethnicity", "race_ethnicity", "ethnic_group", "ethnic_origin", "racial_origin",
+    "religion", "religious_belief", "political_opinion", "trade_union", "union_membership", "health",
+    "disability", "sexual_orientation", "sex_life", "genetic", "biometric",
 )  # fmt: skip
-"""Names that attributes of special categories often have: they raise a doubt, never a refusal."""
+"""What attributes of special categories (GDPR, Article 9) are usually called.
+
+They count as special unless the plan says which attributes are (``special_categories``).
+"""
 
 
-def checked(
-    declared: Iterable[str], context: Mapping[str, Any], groups: Iterable[str]
-) -> dict[str, Caveat]:
-    """The remark that stands beside the counts of each attribute of a special category.
+def special(attribute: str, declared: Sequence[str] | None) -> bool:
+    """Whether an attribute is of a special category: as the plan says, else by its usual name."""
+    if declared is not None:
+        return attribute in declared
+    return re.sub(r"[^a-z]+", "_", attribute.lower()).strip("_") in USUAL
 
-    declared: attributes that the plan calls special. Raises PlanError if one of them has no basis,
-    UnknownName if one does not exist. An attribute that is only called like one gets a doubt.
+
+def problems(
+    declared: Sequence[str] | None, context: Mapping[str, Any], groups: Iterable[str]
+) -> Iterator[str]:
+    """Why attributes may not be looked at, in the words of a plan's list of errors.
+
+    declared: attributes that the plan calls special, None to go by their names. groups: the attributes
+    that are looked at.
     """
-    special, names = list(declared), list(groups)
-    for attribute in special:
-        if attribute not in names:
-            raise UnknownName(attribute, "group attribute", names)
-    basis = {name: _basis(name, context.get(KEY)) for name in names}
-    refused = [name for name in special if basis[name] is None]
+    said = context.get(KEY)
+    if not _readable(said):
+        yield (
+            f"context.{KEY}: expected a text, or a table with a text per attribute, got {said!r}"
+        )
+        return
+    refused = [name for name in groups if special(name, declared) and _basis(name, said) is None]
     if refused:
-        message = (
+        yield (
             f"special_categories: {', '.join(refused)}: expected the plan's context to declare on what "
             f'basis special categories of personal data are used, got none. Write {KEY} = "…" or '
             f'{KEY} = {{ {refused[0]} = "…" }} under [context]: why no other data would do, who may '
-            "see them, when they are deleted (AI Act, Article 10(5), from 2026 Article 4a)."
+            "see them, when they are deleted (AI Act, Article 10(5), from 2026 Article 4a). Where a "
+            "column is only called like one: special_categories = []."
         )
-        raise PlanError(message)
-    remarks = {}
-    for name in names:
-        is_special = name in special or name.lower() in USUAL
-        if is_special and (said := basis[name]) is not None:
-            remarks[name] = Caveat(
-                source="plan", name=KEY, message=f"{name}: declared basis, not examined: {said}"
-            )
-        elif is_special:
-            message = (
-                f"{name} is called like a special category of personal data (GDPR, Article 9), and the "
-                f"plan declares no basis for using it: see context.{KEY}"
-            )
-            remarks[name] = Caveat(source="plan", name=f"no-{KEY}", message=message)
-    return remarks
+
+
+def checked(
+    declared: Sequence[str] | None, context: Mapping[str, Any], groups: Iterable[str]
+) -> dict[str, Caveat]:
+    """The declared basis of each attribute of a special category, as it stands beside its counts.
+
+    Raises PlanError with all that ``problems`` says.
+    """
+    names = list(groups)
+    if found := list(problems(declared, context, names)):
+        raise PlanError(*found)
+    return {
+        name: Caveat(
+            source="plan", name=KEY,
+            message=f"{name}: declared basis, not examined: {_basis(name, context.get(KEY))}",
+        )
+        for name in names
+        if special(name, declared)
+    }  # fmt: skip
+
+
+def _readable(said: Any) -> bool:
+    """Whether a basis is a text, or a table of texts, or not declared at all."""
+    texts = said.values() if isinstance(said, Mapping) else [said]
+    return said is None or all(isinstance(text, str) for text in texts)
 
 
 def _basis(attribute: str, declared: Any) -> str | None:
     """What is declared for an attribute: one text for all, or a table with a text each."""
     said = declared.get(attribute) if isinstance(declared, Mapping) else declared
-    if said is None or (isinstance(said, str) and not said.strip()):
-        return None
-    if not isinstance(said, str):
-        message = (
-            f"context.{KEY}: expected a text, or a table with a text per attribute, got {said!r}"
-        )
-        raise PlanError(message)
-    return said.strip()
+    return str(said).strip() or None if said is not None else None

@@ -4,8 +4,8 @@ Knows cluster sums of residuals; refuses to take a thousand rows of ten people f
 
 A rate is a ratio of cluster totals; its variance, and the covariance of two groups that share
 clusters, come from the clusters' linearised residuals (Taylor linearisation, Woodruff 1971), with
-Student's t at as many degrees of freedom as there are clusters, less one for each group. Rows within
-a cluster may depend on each other in any way; clusters are independent.
+Student's t at as many degrees of freedom as the group of fewer clusters has, less one. Rows within a
+cluster may depend on each other in any way; clusters are independent.
 """
 
 from __future__ import annotations
@@ -136,8 +136,7 @@ class Clustered(NamedTuple):
         if k < 2 or not total.any():
             return None
         error = math.sqrt(k / (k - 1) * float((total**2).sum()))
-        clusters = int(((self.rows[group] + self.rows[reference]) > 0).sum())
-        return float(values[0] - values[1]), error, max(1, clusters - 2)
+        return float(values[0] - values[1]), error, k - 1
 
     def _n(self, group: int, reference: int) -> int:
         return int(self.rows[group].sum() + self.rows[reference].sum())

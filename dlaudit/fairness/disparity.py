@@ -27,6 +27,11 @@ if TYPE_CHECKING:
 BEST = "best"
 EQUALIZED_ODDS = "equalized_odds_spread"
 ODDS = ("true_positive_rate", "false_positive_rate")
+DRAWN = {
+    f"{name}_difference": 0.0
+    for name in ("selection_rate", *ODDS, "precision", "accuracy")
+}  # fmt: skip
+"""The differences that stand side by side in the picture of an attribute, and their line."""
 
 
 class Row(NamedTuple):
@@ -90,7 +95,7 @@ class Disparity(EachClass, frozen=True, kw_only=True):
 
     def measure(self, bench: Bench) -> Iterator[Yielded]:
         """Compare the groups of every attribute and intersection asked for."""
-        from dlaudit.fairness import tally
+        from dlaudit.fairness import drawing, tally
 
         if self.one_vs_rest:
             yield from self.each_class(bench)
@@ -110,8 +115,12 @@ class Disparity(EachClass, frozen=True, kw_only=True):
             found = list(self._rows(counted, bench.classes))
             if clusters is not None:
                 found = [self._clustered(row, clusters, members) for row in found]
-            for row in found:
-                yield from self._per_group(row, reference)
+            told = [one for row in found for one in self._per_group(row, reference)]
+            yield from told
+            against = "no difference from the best group"
+            if reference is not None:
+                against = f"no difference from {counted.partition.named(reference)}"
+            yield from drawing.forest(bench, counted.partition, told, DRAWN, line=against)
             yield self._odds({row.name: row for row in found}, bench)
             rows += found
         chances = self._chances(rows, bench)

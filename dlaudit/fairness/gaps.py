@@ -14,7 +14,13 @@ for ratios):
   for all pairs together, and is cut at "no gap". It claims a gap only if some single pair shows one
   beyond what the number of pairs explains.
 
-The coverage of both, also under equality, is simulated in ``tests/fairness/test_gap_coverage.py``.
+Counts come in steps: no difference of x / n and y / m lies between 0 and 1 / lcm(n, m). Newcombe's interval
+of two equal groups of 75 excludes 0 in 6.0 % of audits for that reason alone. Half a step is the
+continuity correction of such a lattice (Yates 1934): an end that lies no further from 0 is 0, and a
+ratio's end is 1 where the difference's interval at the same level holds 0. With it no place of the grid
+of ``benchmarks/fairness_coverage.py`` errs by more than 5.5 %.
+
+The coverage of all, also under equality, is enumerated and simulated there.
 """
 
 from __future__ import annotations
@@ -24,12 +30,15 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
+from msgspec.structs import replace
 
 from dlaudit.audit.record import Interval
 from dlaudit.audit.statistics import LEVEL, katz, newcombe, normal_quantile, wilson
 from dlaudit.fairness.rates import Proportion
 
 RESAMPLES = 2000
+ROUNDING = 1e-12
+"""Ends that equal half a step up to rounding count as equal."""
 
 
 class Gap(NamedTuple):
@@ -50,15 +59,23 @@ Pair = tuple[Proportion, Proportion]
 Between = Callable[[Proportion, Proportion, float], Interval]
 
 
+def half_step(n: int, m: int) -> float:
+    """Half the smallest difference but 0 that rates of n and of m samples can have."""
+    return 0.5 / math.lcm(n, m)
+
+
 def difference(group: Proportion, reference: Proportion, level: float = LEVEL) -> Gap:
-    """Group minus reference, Newcombe's interval."""
+    """Group minus reference, Newcombe's interval; an end within half a step of 0 is 0."""
     return Gap(
         group.value - reference.value, _newcombe(group, reference, level), group.n + reference.n
     )
 
 
 def ratio(group: Proportion, reference: Proportion, level: float = LEVEL) -> Gap | NoGap:
-    """Group over reference, Katz's interval; not defined where a count is zero."""
+    """Group over reference, Katz's interval; not defined where a count is zero.
+
+    It holds 1 wherever the interval of the difference holds 0, so that the two never disagree.
+    """
     if not (group.successes and reference.successes):
         return NoGap(_no_logarithm(group, reference))
     return Gap(group.value / reference.value, _katz(group, reference, level), group.n + reference.n)
@@ -123,23 +140,34 @@ def _pairs(groups: Sequence[Proportion]) -> int:
 
 
 def _all_differences(groups: Sequence[Proportion], level: float) -> tuple[np.ndarray, np.ndarray]:
-    """Both ends of Newcombe's interval of every group minus every other, as ``newcombe`` gives them."""
+    """Both ends of the interval of every group minus every other, as ``difference`` gives them."""
     rate = np.array([group.value for group in groups])
     ends = [wilson(group.successes, group.n, level) for group in groups]
     below, above = rate - [one.low for one in ends], [one.high for one in ends] - rate
     one, other = np.nonzero(~np.eye(len(groups), dtype=bool))
     gap = rate[one] - rate[other]
-    return gap - np.hypot(below[one], above[other]), gap + np.hypot(above[one], below[other])
+    low, high = gap - np.hypot(below[one], above[other]), gap + np.hypot(above[one], below[other])
+    n = np.array([group.n for group in groups])
+    step = 0.5 / np.lcm(n[one], n[other]) + ROUNDING
+    return (
+        np.where((low > 0) & (low <= step), 0.0, low),
+        np.where((high < 0) & (high >= -step), 0.0, high),
+    )
 
 
 def _all_ratios(groups: Sequence[Proportion], level: float) -> tuple[np.ndarray, np.ndarray]:
-    """Both ends of Katz's interval of every group over every other, as ``katz`` gives them."""
+    """Both ends of the interval of every group over every other, as ``ratio`` gives them."""
     seen, n = (np.array([group[place] for group in groups], dtype=float) for place in (0, 1))
     variance = 1 / np.minimum(seen, n - 0.5) - 1 / n
     one, other = np.nonzero(~np.eye(len(groups), dtype=bool))
     ratio = (seen / n)[one] / (seen / n)[other]
     factor = np.exp(normal_quantile(level) * np.sqrt(variance[one] + variance[other]))
-    return ratio / factor, ratio * factor
+    low, high = _all_differences(groups, level)
+    equal = (low <= 0) & (high >= 0)
+    return (
+        np.where(equal, np.minimum(1.0, ratio / factor), ratio / factor),
+        np.where(equal, np.maximum(1.0, ratio * factor), ratio * factor),
+    )
 
 
 class Best(NamedTuple):
@@ -216,13 +244,24 @@ def permutation_p(
 
 
 def _newcombe(first: Proportion, second: Proportion, level: float) -> Interval:
-    return newcombe(first.successes, first.n, second.successes, second.n, level)
+    found = newcombe(first.successes, first.n, second.successes, second.n, level)
+    step = half_step(first.n, second.n) + ROUNDING
+    if 0 < found.low <= step:
+        return replace(found, low=0.0, method="newcombe-half-step")
+    if -step <= found.high < 0:
+        return replace(found, high=0.0, method="newcombe-half-step")
+    return found
 
 
 def _katz(first: Proportion, second: Proportion, level: float) -> Interval:
-    interval = katz(first.successes, first.n, second.successes, second.n, level)
-    assert interval is not None  # noqa: S101  (callers have refused zero counts)
-    return interval
+    found = katz(first.successes, first.n, second.successes, second.n, level)
+    assert found is not None  # noqa: S101  (callers have refused zero counts)
+    apart = _newcombe(first, second, level)
+    if found.low <= 1 <= found.high or not apart.low <= 0 <= apart.high:
+        return found
+    return replace(
+        found, low=min(found.low, 1.0), high=max(found.high, 1.0), method="katz-and-newcombe"
+    )
 
 
 def _no_logarithm(*groups: Proportion) -> str:
@@ -246,7 +285,7 @@ def _largest(
         low=max(floor, *(one.low for one in strict)),
         high=max(floor, *(one.high for one in plain)),
         level=level,
-        method=f"{plain[0].method}-pairs",
+        method=f"{plain[0].method.split('-')[0]}-pairs",
     )
 
 
@@ -261,5 +300,5 @@ def _smallest(
         low=min(ceiling, *(one.low for one in plain)),
         high=min(ceiling, *(one.high for one in strict)),
         level=level,
-        method=f"{plain[0].method}-pairs",
+        method=f"{plain[0].method.split('-')[0]}-pairs",
     )

@@ -6,7 +6,7 @@ a group that is too small, empty or unknown: it is listed as undefined, with its
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple
 
 from msgspec import Meta
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 
 
 BALANCED = "balanced_accuracy"
+OF_A_CLASS = ("application/json", "image/svg+xml")
+"""Artifacts that differ from class to class; the evidence per sample does not."""
+DRAWN = ("selection_rate", "true_positive_rate", "false_positive_rate", "accuracy")
+"""The rates that stand side by side in the picture of an attribute."""
 
 
 class Counted(NamedTuple):
@@ -56,8 +60,8 @@ class ByGroup(Check, frozen=True, kw_only=True):
     attributes, or a list such as ``[["race", "sex"]]``. minimum: how many samples a rate needs in
     its denominator, else it is undefined. positive: the class that counts as selected, by name or
     index; of two classes the second. most_groups: attributes with more values are not groups.
-    special_categories: attributes that are special categories of personal data, measured only if the
-    plan's context declares a ``special_category_basis``.
+    special_categories: attributes that are special categories of personal data, refused unless the
+    plan's context declares a ``special_category_basis``; None for those that are called like one.
     """
 
     needs: ClassVar[Needs] = Needs(model=("decisions",), data=("labels", "groups"))
@@ -69,7 +73,7 @@ class ByGroup(Check, frozen=True, kw_only=True):
     positive: int | str | None = None
     split: str = "test"
     most_groups: Annotated[int, Meta(ge=2)] = 50
-    special_categories: list[str] = []
+    special_categories: list[str] | None = None
 
     def passes(self, *, n: int, classes: int) -> Cost | None:
         """Nothing beyond the clean answers."""
@@ -104,6 +108,21 @@ class ByGroup(Check, frozen=True, kw_only=True):
                 f"{POWER:.0%} of audits, rates near 0.5 over all samples: {', '.join(others)}"
             )
         return tuple(lines)
+
+    def objections(self, facts: Mapping[str, Any], context: Mapping[str, Any]) -> tuple[str, ...]:
+        """Attributes of special categories without a declared basis, and names that do not exist."""
+        from dlaudit.fairness import basis
+
+        declared = facts.get("groups")
+        known = list(declared) if isinstance(declared, dict) else []
+        return (
+            *_no_attribute(self.special_categories or (), known),
+            *basis.problems(self.special_categories, context, self.looked_at(known)),
+        )
+
+    def looked_at(self, known: Iterable[str]) -> list[str]:
+        """The attributes that are looked at, of those that the data declare."""
+        return [name for name in known if self.attributes is None or name in self.attributes]
 
     def positive_class(self, classes: tuple[str, ...]) -> int | None:
         """The index of the class that counts as selected; None where several could be.
@@ -162,7 +181,9 @@ class ByGroup(Check, frozen=True, kw_only=True):
         """What stands beside the counts of special categories. Raises PlanError without a basis."""
         from dlaudit.fairness import basis
 
-        return basis.checked(self.special_categories, bench.context, answers.groups)
+        if wrong := list(_no_attribute(self.special_categories or (), answers.groups)):
+            raise PlanError(*wrong)
+        return basis.checked(self.special_categories, bench.context, self.looked_at(answers.groups))
 
     def why_undefined(self, rate: Rate, found: Proportion, classes: tuple[str, ...]) -> str | None:
         """Why a group's rate is not a number here, None where it is one."""
@@ -203,11 +224,18 @@ class EachClass(ByGroup, frozen=True, kw_only=True):
         for index in range(len(bench.classes)):
             for one in replace(self, positive=index, one_vs_rest=False).measure(bench):
                 if isinstance(one, Artifact):
-                    told = index == 0 or one.media_type == "application/json"
+                    told = index == 0 or one.media_type in OF_A_CLASS
                 else:
                     told = index == 0 or "positive" in one.conditions
                 if told:
                     yield one
+
+
+def _no_attribute(names: Iterable[str], known: Iterable[str]) -> Iterator[str]:
+    """A problem for each attribute that the data do not declare."""
+    for name in names:
+        if name not in known:
+            yield f"special_categories: {UnknownName(name, 'group attribute', known)}"
 
 
 def _gap(n: int, reference: int, minimum: int) -> str:
@@ -239,6 +267,8 @@ class Groups(EachClass, frozen=True, kw_only=True):
         if self.one_vs_rest:
             yield from self.each_class(bench)
             return
+        from dlaudit.fairness import drawing
+
         answers = bench.answers(self.split)
         counts: list[dict[str, Any]] = []
         for counted in self.counted(bench, answers):
@@ -246,7 +276,11 @@ class Groups(EachClass, frozen=True, kw_only=True):
                 for name in self.measures:
                     yield counted.undefined(name)
                 continue
-            yield from self._rates(counted, bench.classes, self.remarks(bench, answers))
+            told = list(self._rates(counted, bench.classes, self.remarks(bench, answers)))
+            yield from told
+            yield from drawing.forest(
+                bench, counted.partition, told, self._everybody(counted), line="everybody's rate"
+            )
             for where, tally in zip(counted.partition.slices, counted.tallies, strict=True):
                 counts.append({"slice": where, **tally._asdict()})
         yield self.evidence(bench)
@@ -256,6 +290,13 @@ class Groups(EachClass, frozen=True, kw_only=True):
             media_type="application/json",
             caption="Confusion counts of each group: what every rate is computed from.",
         )
+
+    @staticmethod
+    def _everybody(counted: Counted) -> dict[str, float | None]:
+        """The drawn rates over all samples, None where a denominator is 0."""
+        everybody = Tally(*map(sum, zip(*counted.tallies, strict=True)))
+        found = {name: RATES[name].of(everybody) for name in DRAWN}
+        return {name: one.value if one.n else None for name, one in found.items()}
 
     def _rates(
         self, counted: Counted, classes: tuple[str, ...], remarks: dict[str, Caveat]

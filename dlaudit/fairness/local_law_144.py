@@ -6,7 +6,7 @@ threshold, which the rule text does not set either, and refuses to say what foll
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, NamedTuple
 
 from msgspec import Meta
@@ -57,6 +57,15 @@ class LocalLaw144(ByGroup, frozen=True, kw_only=True):
     sex: str | None = None
     race: str | None = None
     exclude_below: Annotated[float, Meta(ge=0, le=1)] = 0.02
+
+    def looked_at(self, known: Iterable[str]) -> list[str]:
+        """The attributes for sex and for race, as far as the data declare them."""
+        names = list(known)
+        found = [
+            given or next((name for name in names if name.lower() in usual), None)
+            for given, usual in ((self.sex, SEX), (self.race, RACE))
+        ]
+        return [name for name in dict.fromkeys(found) if name in names]
 
     def measure(self, bench: Bench) -> Iterator[Yielded]:
         """Make the three tables, or as many as there are attributes for."""

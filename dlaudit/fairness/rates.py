@@ -74,10 +74,11 @@ POWER = 0.8
 def detectable(n: int, reference: int, *, rate: float = 0.5, level: float = 0.95) -> float:
     """The smallest gap of two rates whose interval excludes 0 in ``POWER`` of all audits.
 
-    Normal approximation (Fleiss, Levin & Paik 2003, eq. 4.14, without continuity correction) with
-    both rates near ``rate``; 0.5 needs the most samples.
+    Normal approximation (Fleiss, Levin & Paik 2003, eq. 4.14) with both rates near ``rate``; 0.5 needs
+    the most samples. The half step of ``gaps`` is added.
     """
     from dlaudit.audit.statistics import normal_quantile
 
     z = normal_quantile(level) + normal_quantile(2 * POWER - 1)
-    return z * math.sqrt(rate * (1 - rate) * (1 / n + 1 / reference))
+    half_step = 0.5 / math.lcm(n, reference)
+    return z * math.sqrt(rate * (1 - rate) * (1 / n + 1 / reference)) + half_step

@@ -86,7 +86,7 @@ class Scoring(EachClass, frozen=True, kw_only=True):
         self, bench: Bench, answers: Answers, counted: Counted, scores: Scores
     ) -> Iterator[Yielded]:
         """The groups of one attribute, and what sets them apart from the reference."""
-        from dlaudit.fairness import scoring, tally
+        from dlaudit.fairness import drawing, scoring, tally
 
         part, sizes = counted.partition, [one.n for one in counted.tallies]
         reference = tally.reference(part, sizes, self.reference or {})
@@ -125,6 +125,14 @@ class Scoring(EachClass, frozen=True, kw_only=True):
             )  # fmt: skip
             sides = scores.values[members[group]], scores.values[members[reference]]
             yield _told("score_distance", small or scoring.distance(*sides, level), where, against)
+        if scores.probabilities:
+            curves = {
+                group: scoring.curve(scores.values[here], label[here])
+                for group, here in enumerate(members)
+                if sizes[group] >= self.minimum
+            }
+            name = bench.classes[int(self.positive_class(bench.classes) or 0)]
+            yield from drawing.calibration(bench, part, curves, name)
 
     def _estimates(
         self,

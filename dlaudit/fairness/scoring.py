@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from dlaudit.audit.record import Interval
-from dlaudit.audit.statistics import LEVEL, normal_quantile
+from dlaudit.audit.statistics import LEVEL, normal_quantile, wilson
 
 if TYPE_CHECKING:
     from dlaudit.audit.bench import Answers
 
 BINS = 10
 """Bins of equal mass, the usual number (Nixon et al. 2019)."""
+CROWD = 20
+"""Samples in a bin of a calibration curve, at least: fewer say nothing of a share."""
 DRAWS = 2000
 STEPS = 50
 SMALLEST = 1e-7
@@ -59,9 +61,12 @@ def scores_of(answers: Answers, positive: int) -> Scores | None:
 def auc(scores: np.ndarray, y: np.ndarray, level: float = LEVEL) -> Estimate:
     """The chance that a positive is scored above a negative, ties half; needs both kinds.
 
-    Interval: DeLong's variance (DeLong et al. 1988) on the logit scale. Where it is zero, as at
-    perfect separation, the interval of Newcombe 2006 (method 5), which never has zero width.
+    Interval: DeLong's variance (DeLong et al. 1988) on the logit scale, with Student's t at Welch's
+    degrees of freedom (Brunner & Munzel 2000): the normal quantile is too small for few positives. Where
+    the variance is zero, as at perfect separation, the interval of Newcombe 2006 (method 5), which never
+    has zero width.
     """
+    from scipy.special import stdtrit
     from scipy.stats import rankdata
 
     above, below = scores[y == 1], scores[y == 0]
@@ -71,11 +76,14 @@ def auc(scores: np.ndarray, y: np.ndarray, level: float = LEVEL) -> Estimate:
     # Structural components: each sample's own share of pairs that stand in the right order.
     of_above = (ranks[:m] - rankdata(above)) / n
     of_below = 1 - (ranks[m:] - rankdata(below)) / m
-    variance = float(of_above.var(ddof=1) / m + of_below.var(ddof=1) / n) if min(m, n) > 1 else 0.0
+    parts = (of_above.var(ddof=1) / m, of_below.var(ddof=1) / n) if min(m, n) > 1 else (0.0, 0.0)
+    variance = float(sum(parts))
     if variance <= 1e-15 or not 0 < value < 1:
         return Estimate(value, _newcombe_auc(value, m, n, level), m + n)
     centre = math.log(value / (1 - value))
-    half = normal_quantile(level) * math.sqrt(variance) / (value * (1 - value))
+    freedom = variance**2 / float(parts[0] ** 2 / (m - 1) + parts[1] ** 2 / (n - 1))
+    quantile = float(stdtrit(freedom, (1 + level) / 2))
+    half = quantile * math.sqrt(variance) / (value * (1 - value))
     low, high = (1 / (1 + math.exp(-(centre + sign * half))) for sign in (-1, 1))
     return Estimate(value, Interval(low=low, high=high, level=level, method="delong-logit"), m + n)
 
@@ -165,6 +173,21 @@ def calibration_error(
         method="l1-deviation",
     )
     return Estimate(value, interval, len(y))
+
+
+def curve(probabilities: np.ndarray, y: np.ndarray) -> list[tuple[float, float, float, float]]:
+    """Mean score, share of positives and its Wilson ends in bins of equal mass, from left to right.
+
+    As many bins of ten as hold ``CROWD`` samples each, one at least.
+    """
+    count = max(1, min(BINS, len(y) // CROWD))
+    points = []
+    for part in np.array_split(np.argsort(probabilities, kind="stable"), count):
+        ends = wilson(int(y[part].sum()), len(part))
+        points.append(
+            (float(probabilities[part].mean()), float(y[part].mean()), ends.low, ends.high)
+        )
+    return points
 
 
 def distance(one: np.ndarray, other: np.ndarray, level: float = LEVEL) -> Estimate:

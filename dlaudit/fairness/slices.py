@@ -5,8 +5,8 @@ Knows which outcome is searched and how slices are told; refuses thresholds for 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from msgspec import Meta
 
@@ -30,7 +30,9 @@ class Slices(Check, frozen=True, kw_only=True):
     ``slices_found`` counts the confirmed ones; each has ``slice_rate``, ``slice_gap`` = rate inside -
     rate outside (Newcombe) and ``slice_p``, with its words as ``region``.
 
-    outcome: ``error``, or ``false_positive`` among negatives, ``false_negative`` among positives.
+    attributes: of groups, None for all that the data declare; special_categories: as in
+    ``fairness.groups``. outcome: ``error``, or ``false_positive`` among negatives, ``false_negative``
+    among positives.
     """
 
     needs: ClassVar[Needs] = Needs(model=("decisions",), data=("labels",))
@@ -44,6 +46,12 @@ class Slices(Check, frozen=True, kw_only=True):
     most_features: Annotated[int, Meta(ge=0)] = 100
     most_groups: Annotated[int, Meta(ge=2)] = 50
     split: str = "test"
+    attributes: list[str] | None = None
+    special_categories: list[str] | None = None
+
+    def objections(self, facts: Mapping[str, Any], context: Mapping[str, Any]) -> tuple[str, ...]:
+        """Attributes of special categories without a declared basis."""
+        return self._grouping().objections(facts, context)
 
     def passes(self, *, n: int, classes: int) -> Cost:
         """Nothing beyond the clean answers."""
@@ -65,7 +73,9 @@ class Slices(Check, frozen=True, kw_only=True):
         chosen = np.flatnonzero(counts)
         first = np.zeros(len(answers.y), dtype=bool)
         first[bench.rng("halves").permutation(chosen)[: len(chosen) // 2]] = True
-        conditions = features.conditions_of_groups(answers.groups, most=self.most_groups)
+        self._grouping().remarks(bench, answers)
+        groups = {name: answers.groups[name] for name in self._grouping().looked_at(answers.groups)}
+        conditions = features.conditions_of_groups(groups, most=self.most_groups)
         columns = features.features_of(bench, self.split, most=self.most_features)
         if columns is not None:
             conditions += features.conditions_of(columns, first)
@@ -101,12 +111,18 @@ class Slices(Check, frozen=True, kw_only=True):
 
     def _positive(self, classes: tuple[str, ...]) -> int:
         """The positive class. Raises PlanError where it is not clear, UnknownName for a wrong name."""
-        named = ByGroup(positive=self.positive)
-        found = named.positive_class(classes)
+        found = self._grouping().positive_class(classes)
         if found is None:
-            message = f"positive: {named.no_positive(classes)}"
+            message = f"positive: {self._grouping().no_positive(classes)}"
             raise PlanError(message)
         return found
+
+    def _grouping(self) -> ByGroup:
+        """The same parameters as those of the checks of declared groups."""
+        return ByGroup(
+            positive=self.positive, attributes=self.attributes, split=self.split,
+            special_categories=self.special_categories,
+        )  # fmt: skip
 
     def _nothing(self, conditions: int, n: int, total: int) -> str | None:
         """Why there is nothing to search, None where there is."""

@@ -12,7 +12,7 @@ from msgspec import Meta
 
 from dlaudit.audit.parts import Yielded
 from dlaudit.audit.record import Caveat, Measurement, Scalar, Undefined
-from dlaudit.audit.statistics import newcombe, wilson
+from dlaudit.audit.statistics import wilson
 from dlaudit.fairness.groups import ByGroup, Counted, Crowd
 from dlaudit.fairness.rates import RATES, Proportion
 
@@ -82,7 +82,7 @@ class WhatIf(ByGroup, frozen=True, kw_only=True):
         """Accuracy and gap in the half that fitted nothing."""
         import numpy as np
 
-        from dlaudit.fairness import thresholds
+        from dlaudit.fairness import drawing, gaps, thresholds
 
         part = counted.partition
         label = answers.y == self.positive_class(bench.classes)
@@ -105,6 +105,7 @@ class WhatIf(ByGroup, frozen=True, kw_only=True):
         rates = [float(selected[halves[g][0]].mean()) for g in usable]
         ends = int(np.argmax(rates)), int(np.argmin(rates))
         doubt = Caveat(source=bench.run, name="analysis", message=ANALYSIS)
+        points = []
         for step, choice in enumerate(thresholds.trade_off(members, rates, self.steps)):
             conditions: dict[str, Scalar] = {**stated, "share": step / (self.steps - 1)}
             shown = [
@@ -112,20 +113,23 @@ class WhatIf(ByGroup, frozen=True, kw_only=True):
                 for g, limit in zip(usable, choice.thresholds, strict=True)
             ]
             right, n = sum(one[1].successes for one in shown), sum(one[1].n for one in shown)
+            accuracy = wilson(right, n)
             yield Measurement(
-                name="what_if_accuracy", value=right / n, n=n, interval=wilson(right, n),
+                name="what_if_accuracy", value=right / n, n=n, interval=accuracy,
                 conditions=conditions, caveats=(doubt,), direction="higher",
             )  # fmt: skip
             high, low = (shown[end][0] for end in ends)
+            gap = gaps.difference(high, low)
+            points.append((gap.value, right / n, accuracy.low, accuracy.high))
             yield Measurement(
-                name="what_if_gap", value=high.value - low.value, n=high.n + low.n,
-                interval=newcombe(high.successes, high.n, low.successes, low.n),
+                name="what_if_gap", value=gap.value, n=gap.n, interval=gap.interval,
                 conditions={
                     **conditions, "higher": part.named(usable[ends[0]]),
                     "lower": part.named(usable[ends[1]]),
                 },
                 caveats=(doubt,),
             )  # fmt: skip
+        yield from drawing.trade_off(bench, part, points, ANALYSIS)
 
     def _bounded(self, bench: Bench, counted: Counted) -> Iterator[Yielded]:
         """Bounds of every difference, where some members of groups are unknown."""

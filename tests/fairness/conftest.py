@@ -10,6 +10,8 @@ from dlaudit.audit.record import Card
 from dlaudit.datasets.arrays import ArrayDataset
 from dlaudit.errors import NotOffered
 
+BASIS = {"special_category_basis": "made up for a test"}
+
 
 class Recorded(Model):
     """Decisions that stand in the first column of x, as they were recorded."""
@@ -41,7 +43,7 @@ def bench_of(tmp_path):
 
     def build(
         y, predicted, groups, *, classes=("no", "yes"), run="fairness.groups", seed=1,
-        score=None, features=None, context=None, **data
+        score=None, features=None, context=BASIS, **data
     ):  # fmt: skip
         x = np.asarray(predicted)[:, None]
         if score is not None:

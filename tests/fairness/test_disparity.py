@@ -21,6 +21,7 @@ from dlaudit.fairness.disparity import Disparity
 from dlaudit.fairness.groups import Groups
 from dlaudit.fairness.rates import RATES, Proportion
 from dlaudit.fairness.scores import Scoring
+from dlaudit.reports.pictures import is_picture
 
 TWO = {"a": (40, 10, 5, 45), "b": (60, 20, 16, 24)}
 THREE = {**TWO, "c": (50, 50, 20, 80)}
@@ -381,7 +382,11 @@ def test_merging_two_groups_that_are_alike_leaves_the_gap_to_the_third(bench_of,
 def test_evidence_is_the_same_table_as_that_of_the_rates(bench_of, rows_of):
     y, predicted, group = rows_of(TWO)
     bench = bench_of(y, predicted, {"sex": group})
-    (table,) = (one for one in Disparity().measure(bench) if isinstance(one, Artifact))
+    (table,) = (
+        one
+        for one in Disparity().measure(bench)
+        if isinstance(one, Artifact) and not is_picture(one)
+    )
     assert table.sha256 in {
         one.sha256 for one in Groups().measure(bench) if isinstance(one, Artifact)
     }

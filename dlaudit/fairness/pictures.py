@@ -1,0 +1,201 @@
+"""Pictures of groups as SVG: forest plots side by side, and lines of groups in one frame.
+
+Knows numbers with their intervals and where they stand; refuses colours that judge, and refuses to
+leave out a group unsaid: one without a number has its place and a word for the reason. Text only; the
+same numbers give the same bytes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from html import escape
+from typing import NamedTuple
+
+GROUPS = 14
+"""Groups in one picture; the caption says how many stand in the tables alone."""
+LINES = 7
+"""Lines that can be told apart by their marks."""
+ROW, LABEL, PANEL, GAP, HEAD, FOOT = 24, 150, 190, 26, 44, 30
+WIDTH, HEIGHT, LEFT, TOP, BOTTOM = 460, 300, 56, 16, 44
+KEY, TICKS = 150, 4
+INK, FAINT = "#1b1b1b", "#9a9a9a"
+COLOURS = ("#1b5e8c", "#a8480f", "#3d6b21", "#6b3d82", "#7a5c00", "#80304d", "#46555e")
+
+
+class Mark(NamedTuple):
+    """A number with the ends of its interval and the samples behind it."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+class Panel(NamedTuple):
+    """One number over all groups. line: where the reference stands; marks: one per group, or a word."""
+
+    title: str
+    line: float | None
+    marks: Sequence[Mark | str]
+
+
+class Line(NamedTuple):
+    """A group's points from left to right: (x, y), or (x, y, low, high) with whiskers."""
+
+    name: str
+    points: Sequence[tuple[float, ...]]
+
+
+def forest_svg(names: Sequence[str], panels: Sequence[Panel], *, line: str) -> bytes:
+    """Groups below each other, panels side by side, each on an axis of its own.
+
+    names: of the groups, at most ``GROUPS``; line: what the dashed line is, in words.
+    """
+    width = LABEL + len(panels) * (PANEL + GAP)
+    height = HEAD + ROW * len(names) + FOOT
+    parts = [_text(4, HEAD + ROW * row + 16, _short(name)) for row, name in enumerate(names)]
+    for place, panel in enumerate(panels):
+        parts += _panel(panel, LABEL + place * (PANEL + GAP), len(names))
+    parts.append(_text(4, height - 8, f"dashed: {line}", colour=FAINT))
+    return _svg(width, height, parts)
+
+
+def _panel(panel: Panel, left: float, rows: int) -> Iterable[str]:
+    """One axis with a mark per group; n stands at the right of its row."""
+    marks = [mark for mark in panel.marks if isinstance(mark, Mark)]
+    ends = [end for mark in marks for end in (mark.low, mark.value, mark.high)]
+    low, high, ticks = _axis([*ends, *([] if panel.line is None else [panel.line])])
+    inner = PANEL - 48
+
+    def at(value: float) -> float:
+        return left + inner * (value - low) / (high - low)
+
+    yield _text(left, 16, panel.title)
+    bottom = HEAD + ROW * rows
+    for tick in ticks:
+        yield f'<path d="M{at(tick):.1f} {HEAD - 6}V{bottom}" stroke="#e3e3e3"/>'
+        yield _text(at(tick), 33, f"{tick:g}", colour=FAINT, anchor="middle", size=10)
+    if panel.line is not None:
+        yield (
+            f'<path d="M{at(panel.line):.1f} {HEAD - 6}V{bottom}" stroke="{INK}" '
+            'stroke-dasharray="4 3"/>'
+        )
+    for row, mark in enumerate(panel.marks):
+        y = HEAD + ROW * row + 12
+        if isinstance(mark, str):
+            yield _text(left, y + 4, mark, colour=FAINT, size=10)
+            continue
+        yield (
+            f'<path d="M{at(mark.low):.1f} {y}H{at(mark.high):.1f}" stroke="{INK}" '
+            'stroke-width="1.5"/>'
+        )
+        yield f'<circle cx="{at(mark.value):.1f}" cy="{y}" r="3.5" fill="{INK}"/>'
+        yield _text(left + inner + 6, y + 4, f"n {mark.n:,}", colour=FAINT, size=10)
+
+
+def lines_svg(
+    lines: Sequence[Line],
+    *,
+    across: str,
+    up: str,
+    diagonal: bool = False,
+) -> bytes:
+    """Lines of groups in one frame, told apart by colour and mark; ``diagonal`` draws x = y."""
+    shown = lines[:LINES]
+    points = [point for line in shown for point in line.points]
+    spread = [y for point in points for y in point[1:]]
+    xs, ys = [point[0] for point in points], spread
+    if diagonal:
+        xs, ys = [0.0, 1.0, *xs], [0.0, 1.0, *ys]
+    x_low, x_high, x_ticks = _axis(xs)
+    y_low, y_high, y_ticks = _axis(ys)
+    inner, tall = WIDTH - LEFT - 14, HEIGHT - TOP - BOTTOM
+
+    def at_x(value: float) -> float:
+        return LEFT + inner * (value - x_low) / (x_high - x_low)
+
+    def at_y(value: float) -> float:
+        return TOP + tall * (1 - (value - y_low) / (y_high - y_low))
+
+    parts = []
+    for tick in x_ticks:
+        parts.append(f'<path d="M{at_x(tick):.1f} {TOP}V{TOP + tall}" stroke="#e3e3e3"/>')
+        parts.append(
+            _text(at_x(tick), TOP + tall + 16, f"{tick:g}", colour=FAINT, anchor="middle", size=10)
+        )
+    for tick in y_ticks:
+        parts.append(f'<path d="M{LEFT} {at_y(tick):.1f}H{LEFT + inner}" stroke="#e3e3e3"/>')
+        parts.append(
+            _text(LEFT - 6, at_y(tick) + 4, f"{tick:g}", colour=FAINT, anchor="end", size=10)
+        )
+    if diagonal:
+        parts.append(
+            f'<path d="M{at_x(0):.1f} {at_y(0):.1f}L{at_x(1):.1f} {at_y(1):.1f}" stroke="{INK}" '
+            'stroke-dasharray="4 3"/>'
+        )
+    for place, line in enumerate(shown):
+        colour = COLOURS[place]
+        path = "L".join(f"{at_x(x):.1f} {at_y(y):.1f}" for x, y, *_ in line.points)
+        parts.append(f'<path d="M{path}" fill="none" stroke="{colour}" stroke-width="1.5"/>')
+        for x, y, *ends in line.points:
+            if ends:
+                low, high = ends
+                parts.append(
+                    f'<path d="M{at_x(x):.1f} {at_y(low):.1f}V{at_y(high):.1f}" stroke="{colour}"/>'
+                )
+            parts.append(_mark(place, at_x(x), at_y(y), colour))
+        y = TOP + 12 + 18 * place
+        parts.append(_mark(place, WIDTH + 8, y - 4, colour))
+        parts.append(_text(WIDTH + 18, y, _short(line.name)))
+    parts.append(_text(LEFT + inner / 2, HEIGHT - 8, across, anchor="middle"))
+    parts.append(
+        f'<g transform="rotate(-90 12 {TOP + tall / 2:.1f})">'
+        f"{_text(12, TOP + tall / 2, up, anchor='middle')}</g>"
+    )
+    return _svg(WIDTH + KEY, HEIGHT, parts)
+
+
+def _mark(place: int, x: float, y: float, colour: str) -> str:
+    """A small mark whose shape says which line it belongs to."""
+    shapes = (
+        "M-3 0A3 3 0 1 0 3 0A3 3 0 1 0-3 0Z", "M-3-3H3V3H-3Z", "M0-4L4 3H-4Z", "M0-4L4 0 0 4-4 0Z",
+        "M-4-3H4L0 4Z", "M-4-1H4V1H-4Z", "M-1-4H1V4H-1Z",
+    )  # fmt: skip
+    return f'<path transform="translate({x:.1f} {y:.1f})" d="{shapes[place]}" fill="{colour}"/>'
+
+
+def _axis(values: Sequence[float]) -> tuple[float, float, list[float]]:
+    """Ends and round ticks (steps of 1, 2 or 5 times 10^k) over all values."""
+    low, high = (min(values), max(values)) if values else (0.0, 1.0)
+    if high - low < 1e-9:
+        low, high = low - 0.05, high + 0.05
+    power = 1e-9
+    while power * 10 <= (high - low) / TICKS:
+        power *= 10
+    step = next(m * power for m in (1, 2, 5, 10) if m * power >= (high - low) / TICKS)
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return first * step, last * step, [round(k * step, 9) for k in range(first, last + 1)]
+
+
+def _short(name: str) -> str:
+    """A name that fits beside a row."""
+    return name if len(name) <= 22 else f"{name[:21]}…"
+
+
+def _text(
+    x: float, y: float, words: str, *, colour: str = INK, anchor: str = "start", size: int = 12
+) -> str:
+    return (
+        f'<text x="{x:.1f}" y="{y:.1f}" fill="{colour}" font-size="{size}" '
+        f'text-anchor="{anchor}">{escape(words)}</text>'
+    )
+
+
+def _svg(width: float, height: float, parts: Iterable[str]) -> bytes:
+    """A picture on white, so that it can be read on any page."""
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height:.0f}" '
+        f'width="{width:.0f}" height="{height:.0f}" font-family="sans-serif">'
+        f'<rect width="100%" height="100%" fill="#fff"/>{"".join(parts)}</svg>'
+    ).encode()
