@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 
 from dlaudit.attacks.base import Norm, Threat
+from dlaudit.attacks.planes import Planes
+from dlaudit.attacks.window import kept, share_of
 from dlaudit.errors import NonFinite
 
 TOLERANCE = 1e-9
@@ -24,7 +26,8 @@ class Ball:
 
     With a scale in the threat model it is ‖delta / scale‖ <= epsilon, and steps, random starts and
     distances are in units of the scale; where the scale is 0, nothing moves. A clean input that
-    already lies outside the range is allowed where it is, never further out.
+    already lies outside the range is allowed where it is, never further out. The norm ``patch`` is no
+    norm: all that changes lies in one square window of a picture, epsilon of its area.
     """
 
     def __init__(self, x: Tensor, threat: Threat) -> None:
@@ -73,11 +76,13 @@ class Ball:
 
         candidate: like x, finite. The nearest point for linf and, where the range does not cut the
         ball, for l2 (scaling), l1 (Duchi et al. 2008) and l0 (the largest values stay); with a scale,
-        the nearest as measured by delta / scale.
+        the nearest as measured by delta / scale. For a patch, the window with most of the change stays.
         """
         inside = candidate.clamp(self.low, self.high)
         if self.norm == "linf":
             return inside
+        if self.norm == "patch":
+            return self._one_window(inside)
         delta = self._delta(inside).flatten(1)
         outside = norm_of(delta, self.norm) > self.epsilon * (1 + TOLERANCE)
         if not outside.any():
@@ -142,8 +147,21 @@ class Ball:
         return self.project(torch.add(self.x, delta.to(self.x), alpha=self.epsilon))
 
     def distance(self, example: Tensor) -> Tensor:
-        """‖example - x‖, or ‖(example - x) / scale‖, per sample, recomputed in float64: (B,)."""
+        """‖example - x‖, or ‖(example - x) / scale‖, per sample, recomputed in float64: (B,).
+
+        For a patch, the area share of the smallest square around all pixels that changed.
+        """
+        if self.norm == "patch":
+            return share_of(Planes.of(self.x.shape[1:]).spread(example != self.x))
         return norm_of(self._delta(example).flatten(1), self.norm)
+
+    def _one_window(self, candidate: Tensor) -> Tensor:
+        """Clean pixels outside of one window of each picture, where more than that changed."""
+        layout = Planes.of(self.x.shape[1:])
+        outside = self.distance(candidate) > self.epsilon * (1 + TOLERANCE)
+        delta = layout.spread(candidate.double() - self.x.double())
+        allowed = (kept(delta, self.epsilon) | ~outside.view(-1, 1, 1, 1)).expand_as(delta)
+        return torch.where(layout.restored(allowed), candidate, self.x)
 
     def _delta(self, example: Tensor) -> Tensor:
         """(example - x) / scale in float64, infinite where something moved that may not."""
