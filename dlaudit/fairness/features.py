@@ -38,7 +38,10 @@ class Condition(NamedTuple):
 
 
 def features_of(bench: Bench, split: str, *, most: int) -> Features | None:
-    """The features of a table; None for other kinds of data, or more than ``most`` columns."""
+    """The features of a table; None for other kinds of data, or more than ``most`` columns.
+
+    A column that holds the recorded decisions themselves is none of them.
+    """
     if "tabular" not in bench.data.offers:
         return None
     pieces = [np.asarray(batch.x) for batch in bench.data.batches(split)]
@@ -48,7 +51,11 @@ def features_of(bench: Bench, split: str, *, most: int) -> Features | None:
     facts = bench.data.card.facts
     known = facts.get("features", ())
     names = known if len(known) == values.shape[1] else [f"x{i}" for i in range(values.shape[1])]
-    return Features(values, tuple(str(name) for name in names), dict(facts.get("codes", {})))
+    decided = bench.model.card.facts.get("column")
+    kept = [i for i, name in enumerate(names) if decided is None or name != decided]
+    return Features(
+        values[:, kept], tuple(str(names[i]) for i in kept), dict(facts.get("codes", {}))
+    )
 
 
 def conditions_of(features: Features, fitted: np.ndarray) -> list[Condition]:

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, NamedTuple
 from msgspec import Meta
 
 from dlaudit.audit.parts import Yielded
-from dlaudit.audit.record import Measurement, Scalar, Undefined
+from dlaudit.audit.record import Caveat, Measurement, Scalar, Undefined
 from dlaudit.audit.statistics import mcnemar, wilson
-from dlaudit.fairness.groups import ByGroup, Crowd
+from dlaudit.fairness.groups import ByGroup, Counted, Crowd
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from dlaudit.fairness.tally import Partition
 
 FLIPS = ("flip_rate", "flip_gap")
+MATCHES = ("matched_gap", "matched_share", "matched_imbalance")
 TOLD = 5
 """Columns told per attribute, the strongest first; all of them stand in no table longer than this."""
 FOLDED = 10
@@ -59,11 +60,18 @@ class Proxies(ByGroup, frozen=True, kw_only=True):
     are given the attribute of a random member of the group, and ``flip_gap`` = how much likelier the
     positive decision becomes (paired).
 
-    samples: at most so many, drawn by the plan's seed; minimum: samples per group.
+    ``matched_gap``: each member of the group beside a member of the reference (named, or the largest known
+    group) that is alike in all other columns, nearest pairs first and nobody twice: how much likelier the
+    positive decision is (paired). ``matched_share`` of the group's members found a pair within ``caliper``
+    standard deviations per column; ``matched_imbalance`` is what the most different column still differs.
+
+    samples: at most so many, drawn by the plan's seed; minimum: samples per group, and pairs.
     """
 
-    measures: ClassVar[tuple[str, ...]] = ("attribute_auc", "proxy_importance", *FLIPS)
+    measures: ClassVar[tuple[str, ...]] = ("attribute_auc", "proxy_importance", *FLIPS, *MATCHES)
 
+    reference: dict[str, str] | None = None
+    caliper: Annotated[float, Meta(gt=0)] = 0.25
     samples: Annotated[int, Meta(ge=50)] = 3000
     most_features: Annotated[int, Meta(ge=1)] = 100
 
@@ -74,10 +82,11 @@ class Proxies(ByGroup, frozen=True, kw_only=True):
 
     def measure(self, bench: Bench) -> Iterator[Yielded]:
         """Predict every attribute asked for; flip it where it is an input."""
-        from dlaudit.fairness import features
+        from dlaudit.fairness import features, tally
 
         answers = bench.answers(self.split)
         self.remarks(bench, answers)
+        tally.known_attributes(self.reference or {}, answers.groups)
         table = features.features_of(bench, self.split, most=self.most_features)
         rows = self._rows(bench, len(answers.y))
         for counted in self.counted(bench, answers):
@@ -105,7 +114,75 @@ class Proxies(ByGroup, frozen=True, kw_only=True):
             else:
                 for name in FLIPS:
                     yield Undefined(name=name, reason=str(refused), conditions=stated)
+            yield from self._matched(bench, answers, counted, table, rows)
         yield self.evidence(bench)
+
+    def _matched(
+        self,
+        bench: Bench,
+        answers: Answers,
+        counted: Counted,
+        table: Features | None,
+        rows: np.ndarray,
+    ) -> Iterator[Yielded]:
+        """What decisions are where only the group differs, as far as the columns tell."""
+        import numpy as np
+
+        from dlaudit.fairness import matching, tally
+
+        part, positive = counted.partition, self.positive_class(bench.classes)
+        reference = tally.reference(
+            part, [one.n for one in counted.tallies], self.reference or {}
+        )  # fmt: skip
+        stated: dict[str, Scalar] = {
+            "split": self.split, "attribute": part.attribute, "minimum": self.minimum,
+            "reference": part.named(reference), "caliper": self.caliper,
+        }  # fmt: skip
+        own = set(part.slices[0])
+        kept = [] if table is None else [i for i, name in enumerate(table.names) if name not in own]
+        reason = self.no_positive(bench.classes) if positive is None else None
+        if table is None or not kept:
+            reason = f"no table of at most {self.most_features} features beside {part.attribute}"
+        if reason is not None or table is None:
+            for name in MATCHES:
+                yield Undefined(name=name, reason=str(reason), conditions=stated)
+            return
+        names = [table.names[i] for i in kept]
+        categories = np.array([name in table.codes for name in names])
+        columns = matching.scaled(table.values[rows][:, kept], categories)
+        codes, selected = part.codes[rows], answers.predicted[rows] == positive
+        partners = np.flatnonzero(codes == reference)
+        for group, where in enumerate(part.slices):
+            if group == reference:
+                continue
+            members = np.flatnonzero(codes == group)
+            small = f"{len(members)} and {len(partners)} samples looked at"
+            pairs = None
+            if min(len(members), len(partners)) >= self.minimum:
+                pairs = matching.matched(columns, members, partners, self.caliper)
+                small = f"{len(pairs.members)} pairs that are alike"
+            if pairs is None or len(pairs.members) < self.minimum:
+                reason = f"{small}, fewer than the minimum of {self.minimum}"
+                for name in MATCHES:
+                    yield Undefined(name=name, reason=reason, slice=where, conditions=stated)
+                continue
+            one, other = selected[pairs.members], selected[pairs.partners]
+            n = len(one)
+            found = mcnemar(int((one & ~other).sum()), int((other & ~one).sum()), n)
+            rest = float(np.abs(pairs.imbalance).max(initial=0.0))
+            yield Measurement(
+                name="matched_gap", value=found.difference, interval=found.interval, n=n, slice=where,
+                conditions={**stated, "positive": bench.classes[int(positive or 0)]},
+                caveats=_unbalanced(bench.run, rest, matching.BALANCED),
+            )  # fmt: skip
+            yield Measurement(
+                name="matched_share", value=n / len(members), n=len(members), slice=where,
+                exact="a share of the members that were looked at", conditions=stated,
+            )  # fmt: skip
+            yield Measurement(
+                name="matched_imbalance", value=rest, n=n, slice=where, direction="lower",
+                exact="a mean over these very pairs", unit="standard deviations", conditions=stated,
+            )  # fmt: skip
 
     def _rows(self, bench: Bench, n: int) -> np.ndarray:
         """Sorted positions of the samples that are looked at."""
@@ -200,6 +277,17 @@ class Proxies(ByGroup, frozen=True, kw_only=True):
                 name="flip_gap", value=paired.difference, interval=paired.interval, n=len(others),
                 slice=where, conditions={**stated, "positive": bench.classes[positive]},
             )  # fmt: skip
+
+
+def _unbalanced(run: str, rest: float, limit: float) -> tuple[Caveat, ...]:
+    """A doubt where the pairs still differ in some column."""
+    if rest <= limit:
+        return ()
+    message = (
+        f"pairs still differ by {rest:.2f} standard deviations in some column (more than {limit}, "
+        "Austin 2011): a part of the gap may be that column's"
+    )
+    return (Caveat(source=run, name="unbalanced-pairs", message=message),)
 
 
 def _sources(part: Partition, table: Features | None, answers: Answers) -> list[Source]:
