@@ -26,6 +26,7 @@ Norm = Literal["linf", "l2", "l1", "l0", "patch"]
 IN_255 = Epsilon("8/255")
 """The budget where none is given: 8 of 255 steps, for images in [0, 1]."""
 LossName = Literal["margin", "cross_entropy", "dlr"]
+DoctorLevel = Literal["quick", "off"]
 
 
 class Threat(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,7 +83,8 @@ class Attack(Check, frozen=True, kw_only=True):
     is a curve). epsilon_per_feature: one budget for each value of an input, flattened, or for each
     channel, 0 where nothing may change; the change of each is divided by its own before the norm is
     taken, and epsilon, 1 unless it is given, multiplies them all. samples: how many test samples are
-    attacked, None for all.
+    attacked, None for all. doctor: whether a search by gradients examines itself afterwards, at no
+    more than 15 % of the passes that it spent (docs/doctor.md).
 
     A subclass writes ``perturb``; one that counts its own passes sample by sample writes ``search``.
     norms: those it can search in. scales: whether it keeps to a ``Threat.scale``. minimal: true if it
@@ -101,6 +103,7 @@ class Attack(Check, frozen=True, kw_only=True):
     epsilon: Epsilon = IN_255
     epsilon_per_feature: list[float] | None = None
     samples: int | None = None
+    doctor: DoctorLevel = "quick"
 
     def __post_init__(self) -> None:
         """Refuse a norm that this attack does not search in, and budgets and samples of nothing."""
@@ -157,7 +160,7 @@ class Attack(Check, frozen=True, kw_only=True):
         stated: dict[str, Any] = {
             field: getattr(self, field)
             for field in self.__struct_fields__
-            if field not in {"epsilon", "samples"}
+            if field not in {"epsilon", "samples", "doctor"}
         }
         if budgets := self.epsilon_per_feature:
             stated["epsilon_per_feature"] = f"per feature, {min(budgets):g}..{max(budgets):g}"

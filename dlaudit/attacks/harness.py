@@ -8,6 +8,7 @@ make the model look better, and ``inputs_moved`` and the caveats say so.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,6 +18,8 @@ from torch import Tensor
 
 from dlaudit.attacks.ball import Ball, valid_end
 from dlaudit.attacks.base import Attack, Found, Terms, Threat
+from dlaudit.attacks.criteria import caveats
+from dlaudit.attacks.examination import Examination, examined
 from dlaudit.attacks.pictures import Failure, Pictures, confidences
 from dlaudit.audit.bench import Answers, Bench, Block, rows
 from dlaudit.audit.parts import Batch, Decisions, Yielded
@@ -100,19 +103,25 @@ def robustness(
     terms = attack.terms(bench)
     outcomes = Outcomes(answers, len(attack.epsilon.values))
     pictures = Pictures(bench)
+    examination, doubted = examined(attack, bench), tuple[Caveat, ...]()
 
     def so_far() -> Iterator[Measurement | Undefined]:
         part = outcomes.first(seen)
-        return measurements(attack, bench, part, terms, interval=sampling.proportion)
+        return measurements(
+            attack, bench, part, terms, interval=sampling.proportion, doubted=doubted
+        )
 
     for block in sampling.blocks():
         attack_block(
-            attack, bench, block, terms=terms, answers=answers, outcomes=outcomes, pictures=pictures
-        )
+            attack, bench, block, terms=terms, answers=answers, outcomes=outcomes,
+            pictures=pictures, examination=examination,
+        )  # fmt: skip
         seen = block.start + len(block.batch.y)
         if sampling.decided(so_far()):
             break
     answers, outcomes = answers.at(slice(seen)), outcomes.first(seen)
+    if examination is not None:
+        doubted = caveats(examination.diagnoses(answers, outcomes), run=bench.run)
     yield from sampling.told(so_far(), seen=seen)
     yield bench.keep_table(
         f"{bench.run}.samples", columns(answers, outcomes),
@@ -129,9 +138,13 @@ def attack_block(
     terms: Terms,
     answers: Answers,
     outcomes: Outcomes,
-    pictures: Pictures,
+    pictures: Pictures | None = None,
+    examination: Examination | None = None,
 ) -> None:
-    """Attack one block along the curve; who is fooled at a budget is not attacked at a larger one."""
+    """Attack one block along the curve; who is fooled at a budget is not attacked at a larger one.
+
+    pictures, examination: who looks on, if anybody does.
+    """
     model = bench.model
     batch = on_device(block.batch, model.device, bench)
     here = slice(block.start, block.start + len(batch.y))
@@ -150,7 +163,9 @@ def attack_block(
             aim = structs.replace(threat, epsilon=budget, bounds=told(model.bounds, part.x))
             # A copy: what the search does to its inputs must not move the point it is judged from.
             copy = part._replace(x=part.x.clone(), y=part.y.clone())
-            found = attack.search(model, copy, aim, block.generator(f"epsilon={aim.epsilon!r}"))
+            randomness = block.generator(f"epsilon={aim.epsilon!r}")
+            with nullcontext() if examination is None else examination.watching(copy, aim):
+                found = attack.search(model, copy, aim, randomness)
             outcomes.forward[at] += found.forward.cpu().numpy()
             outcomes.backward[at] += found.backward.cpu().numpy()
             outcomes.keep_trace(at, found.trace)
@@ -165,10 +180,15 @@ def attack_block(
         outcomes.moved[k, at] = judged.moved
         # An example inside a ball is inside every larger one: it has moved there too.
         outcomes.moved[k + 1 :, at[fooled]] = judged.moved[fooled]
-        pictures.offer(failures(part, judged, answers, at, threat))
+        if pictures is not None:
+            pictures.offer(failures(part, judged, answers, at, threat))
+        if examination is not None:
+            examination.compare(part, found.x, judged.x, fooled, threat)
         open_ = open_[~fooled]
         if attack.minimal:
             found = found._replace(x=found.x[torch.from_numpy(~fooled)])
+    if examination is not None:
+        examination.leave(batch, open_, block, terms)
 
 
 def plain_terms(attack: Attack, bench: Bench) -> Terms:
@@ -314,10 +334,11 @@ def measurements(
     terms: Terms,
     *,
     interval: Callable[[int, int], Interval] = wilson,
+    doubted: tuple[Caveat, ...] = (),
 ) -> Iterator[Measurement | Undefined]:
     """The numbers of the contract: clean accuracy, and per budget what survived and what moved.
 
-    interval: of a proportion, from successes and n.
+    interval: of a proportion, from successes and n. doubted: what an examination of the attack found.
     """
     everyone, n = len(outcomes.correct), int((~outcomes.left_out).sum())
     if terms.applies is not None:
@@ -339,13 +360,13 @@ def measurements(
         interval=interval(attacked, n),
         direction="higher",
     )
-    caveats = doubts(bench.run, outcomes)
+    own = doubts(bench.run, outcomes)
     for k, epsilon in enumerate(attack.epsilon):
         conditions = {**attack.conditions(epsilon), **setting(bench), **terms.stated}
         robust = int((correct & ~outcomes.fooled_at(epsilon)).sum())
         yield Measurement(
             name="robust_accuracy", value=robust / n, n=n, interval=interval(robust, n),
-            direction="higher", conditions=conditions, caveats=caveats,
+            direction="higher", conditions=conditions, caveats=(*own, *doubted) if epsilon else own,
         )  # fmt: skip
         # A curve that starts at 0 needs no attack there: moved inputs speak of the budgets above.
         if epsilon == 0 and len(attack.epsilon.values) > 1:

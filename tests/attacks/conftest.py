@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import torch
+from msgspec import structs
 from torch import nn
 
 from dlaudit import ArrayDataset, Artifact, Attack, Bench, Measurement, TorchModel, Undefined
@@ -41,11 +42,18 @@ class Result(NamedTuple):
 
 @pytest.fixture
 def attacked(tmp_path: Path) -> Callable[..., Result]:
-    """Run an attack on a model and arrays as the engine would, and read its evidence back."""
+    """Run an attack on a model and arrays as the engine would, and read its evidence back.
+
+    Without its examination, which spends passes of its own, unless ``doctor="quick"`` is asked for.
+    """
     count = 0
 
-    def run(attack: Attack, model: Model, x: Any, y: Any, **bench: Any) -> Result:
+    def run(
+        attack: Attack, model: Model, x: Any, y: Any, *, doctor: str = "off", **bench: Any
+    ) -> Result:
         nonlocal count
+        if isinstance(attack, Attack):
+            attack = structs.replace(attack, doctor=doctor)
         count += 1
         folder = tmp_path / str(count)
         settings = {"run": "attacks.tested", "plan_seed": 3, "block": 64} | bench
