@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
 from dlaudit.audit.parts import Yielded
 from dlaudit.audit.record import Caveat, Measurement, Scalar, Undefined
-from dlaudit.audit.statistics import LEVEL
+from dlaudit.audit.statistics import LEVEL, wilson
 from dlaudit.errors import PlanError
 from dlaudit.fairness.groups import Counted, Crowd, EachClass
 from dlaudit.fairness.rates import RATES, Proportion
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 BEST = "best"
 EQUALIZED_ODDS = "equalized_odds_spread"
+BALANCED_DIFFERENCE = "balanced_accuracy_difference"
+WHATS = ("difference", "ratio", "spread", "spread_p", "worst_ratio", "worst")
 ODDS = ("true_positive_rate", "false_positive_rate")
 DRAWN = {
     f"{name}_difference": 0.0
@@ -71,10 +73,12 @@ class Disparity(EachClass, frozen=True, kw_only=True):
 
     ``<rate>_spread`` = largest - smallest and ``<rate>_worst_ratio`` = smallest / largest over the
     groups of an attribute, with intervals that can reach 0 and 1, and ``<rate>_spread_p``, the p of
-    2,000 permutations. ``equalized_odds_spread`` is the larger of the spreads of the true and of the
-    false positive rate. Groups of an intersection are a search: the level of their differences and
-    ratios is Bonferroni's; p-values over several intersections are Holm's. Every group that is too
-    small to compare is listed.
+    2,000 permutations. ``<rate>_worst`` is the rate of the group that is worst off (the lowest; of error
+    rates the highest), at Bonferroni's level, since the data choose it. ``equalized_odds_spread`` is the
+    larger of the spreads of the true and of the false positive rate; ``balanced_accuracy_difference`` is
+    told per group. Groups of an intersection are a search: the level of their differences and ratios is
+    Bonferroni's; p-values over several intersections are Holm's. Every group that is too small to
+    compare is listed.
 
     cluster: a column or attribute that says which rows belong together (one person, one day); intervals
     are then those of clusters, and a permutation of rows has no p.
@@ -82,12 +86,9 @@ class Disparity(EachClass, frozen=True, kw_only=True):
 
     compares_rates: ClassVar[bool] = True
     measures: ClassVar[tuple[str, ...]] = (
-        *(
-            f"{rate}_{what}"
-            for rate in RATES
-            for what in ("difference", "ratio", "spread", "spread_p", "worst_ratio")
-        ),
+        *(f"{rate}_{what}" for rate in RATES for what in WHATS),
         EQUALIZED_ODDS,
+        BALANCED_DIFFERENCE,
     )
 
     reference: dict[str, str] | Literal["best"] | None = None
@@ -121,7 +122,9 @@ class Disparity(EachClass, frozen=True, kw_only=True):
             if reference is not None:
                 against = f"no difference from {counted.partition.named(reference)}"
             yield from drawing.forest(bench, counted.partition, told, DRAWN, line=against)
-            yield self._odds({row.name: row for row in found}, bench)
+            by_name = {row.name: row for row in found}
+            yield from self._balanced(by_name, reference)
+            yield self._odds(by_name, bench)
             rows += found
         chances = self._chances(rows, bench)
         for place, row in enumerate(rows):
@@ -292,8 +295,11 @@ class Disparity(EachClass, frozen=True, kw_only=True):
         usable = [row.proportions[group] for group in row.estimable]
         if len(usable) < 2:
             reason = f"fewer than two groups to compare. {_left_out(row)}".strip()
-            yield from _undefined(row, ("spread", "spread_p", "worst_ratio"), reason, conditions)
+            yield from _undefined(
+                row, ("spread", "spread_p", "worst_ratio", "worst"), reason, conditions
+            )
             return
+        yield self._worst(row, usable)
         caveats = self._caveats(row, bench)
         spread: Gap | NoGap = gaps.spread(usable)
         worst = gaps.worst_ratio(usable)
@@ -323,6 +329,66 @@ class Disparity(EachClass, frozen=True, kw_only=True):
             yield Measurement(
                 name=f"{row.name}_worst_ratio", value=worst.value, interval=worst.interval,
                 n=worst.n, direction="higher", conditions=conditions, caveats=caveats,
+            )  # fmt: skip
+
+    def _worst(self, row: Row, usable: list[Proportion]) -> Measurement | Undefined:
+        """The rate of the group that is worst off, and which group that is."""
+        name = f"{row.name}_worst"
+        conditions = {**row.conditions, "attribute": row.partition.attribute}
+        if row.sums is not None:
+            reason = "of clustered rows: see the rates of fairness.groups with the same cluster"
+            return Undefined(name=name, reason=reason, conditions=conditions)
+        better = RATES[row.name].better
+        pick = max if better == "lower" else min
+        group = pick(row.estimable, key=lambda group: row.proportions[group].value)
+        one, level = row.proportions[group], 1 - (1 - LEVEL) / len(usable)
+        return Measurement(
+            name=name, value=one.value, n=one.n, slice=row.partition.slices[group],
+            interval=wilson(one.successes, one.n, level), direction=better, conditions=conditions,
+        )  # fmt: skip
+
+    def _balanced(self, rows: dict[str, Row], reference: int | None) -> Iterator[Yielded]:
+        """Balanced accuracy of each group minus that of the reference."""
+        from dlaudit.fairness import gaps
+
+        sensitive, wrong = (rows[name] for name in ODDS)
+        part = sensitive.partition
+        against = BEST if reference is None else part.named(reference)
+        conditions = {**sensitive.conditions, "reference": against}
+        why = None
+        if reference is None or sensitive.sums is not None:
+            why = "balanced accuracy is compared with a named or the largest group, of independent rows"
+        compared = [group for group in range(len(part.slices)) if group != reference]
+        level = LEVEL
+        if part.is_intersection:
+            both = set(sensitive.estimable) & set(wrong.estimable)
+            level = 1 - (1 - LEVEL) / max(1, len(both - {reference}))
+        if not compared:
+            yield Undefined(
+                name=BALANCED_DIFFERENCE, reason="one group: nothing to compare",
+                conditions={**conditions, "attribute": part.attribute},
+            )  # fmt: skip
+        for group in compared:
+            where, sides, reason = part.slices[group], [], why
+            for side in (group, reference):
+                if side is None or reason is not None:
+                    continue
+                reason = sensitive.reasons[side] or wrong.reasons[side]
+                if reason is not None and side == reference:
+                    reason = f"the reference {part.named(side)} is not estimable: {reason}"
+                if reason is None:
+                    errors = wrong.proportions[side]
+                    right = Proportion(errors.n - errors.successes, errors.n)
+                    sides.append(gaps.mean_of_two(sensitive.proportions[side], right, level))
+            if reason is not None:
+                yield Undefined(
+                    name=BALANCED_DIFFERENCE, reason=reason, slice=where, conditions=conditions
+                )
+                continue
+            gap = gaps.apart(*sides)
+            yield Measurement(
+                name=BALANCED_DIFFERENCE, value=gap.value, interval=gap.interval, n=gap.n,
+                slice=where, conditions=conditions,
             )  # fmt: skip
 
     def _caveats(self, row: Row, bench: Bench) -> tuple[Caveat, ...]:

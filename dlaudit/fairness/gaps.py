@@ -224,6 +224,37 @@ def ratio_to_best(
     return Gap(value, interval, group.n + best.observed.n)
 
 
+def zero_to_best(group: Proportion, best: Best, level: float = LEVEL) -> Gap | NoGap:
+    """0 of n over the highest of ``best``: the ratio is 0, whatever the highest rate is.
+
+    Katz' logarithm does not exist there. The upper end is that of Donner & Zou 2012 (eq. 9, MOVER for a
+    ratio) from Wilson's ends: u / sqrt(l (2 p - l)) where the group's own rate is 0.
+    """
+    pairs = [rival for rival in best.candidates if rival.successes]
+    if group.successes or not pairs:
+        return NoGap(_no_logarithm(group, best.observed))
+    strict = _together(level, len(pairs))
+    above = wilson(0, group.n, strict).high
+    ends = []
+    for rival in pairs:
+        low = wilson(rival.successes, rival.n, strict).low
+        ends.append(above / math.sqrt(low * (2 * rival.value - low)))
+    interval = Interval(low=0.0, high=min(1.0, *ends), level=level, method="wilson-mover-ratio")
+    return Gap(0.0, interval, group.n + best.observed.n)
+
+
+def apart(one: Gap, other: Gap) -> Gap:
+    """The difference of two independent numbers (MOVER: Zou & Donner 2008, eq. 8)."""
+    value = one.value - other.value
+    interval = Interval(
+        low=value - math.hypot(one.value - one.interval.low, other.interval.high - other.value),
+        high=value + math.hypot(one.interval.high - one.value, other.value - other.interval.low),
+        level=one.interval.level,
+        method=one.interval.method,
+    )
+    return Gap(value, interval, one.n + other.n)
+
+
 def permutation_p(
     groups: Sequence[Proportion], rng: np.random.Generator, *, resamples: int = RESAMPLES
 ) -> float:

@@ -171,10 +171,12 @@ class ByGroup(Check, frozen=True, kw_only=True):
             yield Counted(part, table, tallies)
 
     def no_positive(self, classes: tuple[str, ...]) -> str:
-        """Why there is no rate of a positive class."""
+        """Why there is no rate of a positive class, and what to write into the plan."""
+        shown = classes[-1] if classes else "…"
+        every = " (or one_vs_rest = true for every class in turn)" * hasattr(self, "one_vs_rest")
         return (
-            f"{len(classes)} classes and none of them named as the positive one: "
-            "set the parameter positive"
+            f"{len(classes)} classes and none of them named as the positive one: set the parameter "
+            f'positive, for example positive = "{shown}"{every}; rates of being right need none'
         )
 
     def remarks(self, bench: Bench, answers: Answers) -> dict[str, Caveat]:

@@ -46,6 +46,9 @@ class LocalLaw144(ByGroup, frozen=True, kw_only=True):
     category is not known. Categories below ``exclude_below`` of the known applicants keep their rate but get
     no ratio and are not the highest.
 
+    A category of which nobody is selected has the ratio 0, as the tables' arithmetic gives it, with the
+    interval of ``gaps.zero_to_best``. Where nobody at all is selected there is no highest rate: undefined.
+
     sex, race: the attributes' names; by default those that are called so.
     """
 
@@ -169,7 +172,10 @@ class LocalLaw144(ByGroup, frozen=True, kw_only=True):
                 reason = "no other category to compare with"
             if reason is None:
                 best = gaps.Best(rivals, "highest")
-                found = gaps.ratio_to_best(rated.rates[group], best, is_candidate=True, level=level)
+                own = rated.rates[group]
+                found = gaps.ratio_to_best(own, best, is_candidate=True, level=level)
+                if not own.successes and best.observed.successes:
+                    found = gaps.zero_to_best(own, best, level)
                 if isinstance(found, gaps.Gap):
                     yield Measurement(
                         name=name, value=found.value, interval=found.interval, n=found.n,

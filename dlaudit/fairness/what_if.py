@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 
 TRADED = ("what_if_accuracy", "what_if_gap")
 BOUNDS = tuple(f"{rate}_difference_{end}" for rate in RATES for end in ("lowest", "highest"))
+NOISE_BOUNDS = tuple(
+    f"{rate}_difference_noisy_{end}" for rate in RATES for end in ("lowest", "highest")
+    if rate != "selection_rate"
+)  # fmt: skip
 ANALYSIS = "analysis, not advice: thresholds that differ by group may themselves not be permitted"
 
 
@@ -37,12 +41,15 @@ class WhatIf(ByGroup, frozen=True, kw_only=True):
 
     ``<rate>_difference_lowest`` and ``_highest``: how far a difference from the reference could go if the
     samples whose group is unknown belonged where that is worst. Only of attributes with unknown ones.
+    ``<rate>_difference_noisy_lowest`` and ``_noisy_highest``: the same if up to a share ``label_noise`` of
+    the labels in each group were wrong, whichever they are.
     """
 
-    measures: ClassVar[tuple[str, ...]] = (*TRADED, *BOUNDS)
+    measures: ClassVar[tuple[str, ...]] = (*TRADED, *BOUNDS, *NOISE_BOUNDS)
 
     reference: dict[str, str] | None = None
     steps: Annotated[int, Meta(ge=2, le=51)] = 6
+    label_noise: Annotated[float, Meta(ge=0, lt=0.5)] = 0.05
 
     def measure(self, bench: Bench) -> Iterator[Yielded]:
         """Ask for every attribute and intersection asked for."""
@@ -69,6 +76,7 @@ class WhatIf(ByGroup, frozen=True, kw_only=True):
             else:
                 yield from self._traded(bench, answers, counted, scores, stated)
             yield from self._bounded(bench, counted)
+            yield from self._noisy(bench, counted)
         yield self.evidence(bench)
 
     def _traded(
@@ -173,6 +181,45 @@ class WhatIf(ByGroup, frozen=True, kw_only=True):
                         name=said, value=found.low if end == "lowest" else found.high,
                         n=sum(side.n for side in sides) + hidden.n, slice=where, conditions=conditions,
                         exact="a bound over every assignment of the unknown samples, no estimate",
+                    )  # fmt: skip
+
+    def _noisy(self, bench: Bench, counted: Counted) -> Iterator[Yielded]:
+        """Bounds of every difference that looks at labels, where some labels are wrong."""
+        from dlaudit.fairness import label_noise, tally
+
+        part, tallies = counted.partition, counted.tallies
+        reference = tally.reference(part, [one.n for one in tallies], self.reference or {})
+        for name in label_noise.NOISY:
+            rate = RATES[name]
+            conditions = {
+                **self.conditions(bench.classes, name), "reference": part.named(reference),
+                "label_noise": self.label_noise,
+            }  # fmt: skip
+            for group, where in enumerate(part.slices):
+                if group == reference:
+                    continue
+                sides = tallies[group], tallies[reference]
+                reasons = [self.why_undefined(rate, rate.of(x), bench.classes) for x in sides]
+                reason = next((one for one in reasons if one), None)
+                found = [
+                    label_noise.bounds(name, x, label_noise.allowed(x.n, self.label_noise))
+                    for x in sides
+                ]
+                if reason is None and None in found:
+                    reason = f"wrong labels could leave no {rate.denominator}"
+                own, other = found
+                for end in ("lowest", "highest"):
+                    said = f"{name}_difference_noisy_{end}"
+                    if reason is not None or own is None or other is None:
+                        yield Undefined(
+                            name=said, reason=str(reason), slice=where, conditions=conditions
+                        )
+                        continue
+                    low, high = own.low - other.high, own.high - other.low
+                    yield Measurement(
+                        name=said, value=low if end == "lowest" else high,
+                        n=sum(rate.of(x).n for x in sides), slice=where, conditions=conditions,
+                        exact="a bound over every choice of the wrong labels, no estimate",
                     )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dlaudit.audit.record import Undefined
+from dlaudit.audit.statistics import wilson
 from dlaudit.errors import PlanError
 from dlaudit.fairness.local_law_144 import LocalLaw144
 
@@ -96,7 +97,11 @@ def test_categories_nobody_is_selected_from_or_nobody_belongs_to_have_a_reason(b
     decided, sex = applicants({"a": (50, 100), "b": (0, 100)})
     facts = {"groups": {"sex": {"a": 1, "b": 1, "x": 0}}}
     found = told(LocalLaw144(), bench_of(decided, decided, {"sex": sex}, facts=facts))
-    assert "0 of 100" in found["selection_impact_ratio", "b"].reason
+    zero = found["selection_impact_ratio", "b"]
+    assert (zero.value, zero.interval.low) == (0.0, 0.0)
+    # Wilson's upper end of 0 of 100 over the lower confidence bound of a half (Donner & Zou 2012).
+    upper, lower = wilson(0, 100).high, wilson(50, 100).low
+    assert zero.interval.high == pytest.approx(upper / (lower * (1 - lower)) ** 0.5)
     assert found["selection_rate", "b"].value == 0.0
     assert found["selection_rate", "x"].reason == "0 applicants"
     assert "below 2%" in found["selection_impact_ratio", "x"].reason

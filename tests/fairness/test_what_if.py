@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dlaudit.audit.record import Measurement, Undefined
-from dlaudit.fairness import thresholds, unknown_groups
-from dlaudit.fairness.rates import Proportion
+from dlaudit.fairness import label_noise, thresholds, unknown_groups
+from dlaudit.fairness.rates import RATES, Proportion, Tally
 from dlaudit.fairness.what_if import TRADED, WhatIf
 
 
@@ -121,3 +121,61 @@ def test_what_cannot_be_asked_has_a_reason(bench_of, rows_of, told):
     assert any(isinstance(one, Measurement) for one in found)
     crowd = bench_of(y, predicted, {"id": np.arange(len(y)).astype(str)})
     assert all(isinstance(one, Undefined) for one in told(WhatIf(), crowd).values())
+
+
+def flipped(tally, wrong):
+    """Every tally that turning at most ``wrong`` labels can give; decisions stay."""
+    turns = range(wrong + 1)
+    for a, b, c, d in product(turns, repeat=4):
+        if (
+            a + b + c + d <= wrong
+            and a <= tally.tn
+            and b <= tally.fp
+            and c <= tally.fn
+            and d <= tally.tp
+        ):
+            tn, fp, fn, tp = tally.tn - a + c, tally.fp - b + d, tally.fn - c + a, tally.tp - d + b
+            yield Tally(tally.n, tn + tp, tn, fp, fn, tp)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    counts=st.tuples(*[st.integers(0, 5)] * 4).filter(any), wrong=st.integers(0, 3),
+    name=st.sampled_from(label_noise.NOISY),
+)  # fmt: skip
+def test_the_bounds_of_label_noise_are_those_of_turning_every_label(counts, wrong, name):
+    tn, fp, fn, tp = counts
+    tally = Tally(sum(counts), tn + tp, tn, fp, fn, tp)
+    found = label_noise.bounds(name, tally, wrong)
+    rates = [RATES[name].of(one) for one in flipped(tally, wrong)]
+    if found is None:
+        assert min(one.n for one in rates) == 0
+    else:
+        values = [one.value for one in rates if one.n]
+        assert found == pytest.approx((min(values), max(values)))
+
+
+def test_label_noise_of_a_case_computed_by_hand(bench_of, rows_of, told):
+    """b: 24 of 40 positives found, 20 of 80 negatives accused; 5 % of 120 labels are 6."""
+    y, predicted, group = rows_of({"a": (40, 10, 5, 45), "b": (60, 20, 16, 24)})
+    check = WhatIf(reference={"sex": "a"}, label_noise=0.05)
+    found = told(check, bench_of(y, predicted, {"sex": group}))
+    low = found["true_positive_rate_difference_noisy_lowest", "b"]
+    high = found["true_positive_rate_difference_noisy_highest", "b"]
+    assert high.value == pytest.approx(24 / (40 - 6) - 45 / (50 + 5))
+    assert low.value == pytest.approx(24 / (40 + 6) - 45 / (50 - 5))
+    assert low.conditions["label_noise"] == 0.05
+    precision = found["precision_difference_noisy_highest", "b"]
+    assert precision.value == pytest.approx(30 / 44 - 40 / 55)
+    none = told(WhatIf(label_noise=0.0), bench_of(y, predicted, {"sex": group}))
+    ends = [none[f"accuracy_difference_noisy_{end}", "a"].value for end in ("lowest", "highest")]
+    assert ends == pytest.approx([85 / 100 - 84 / 120] * 2)
+    with pytest.raises(KeyError):
+        label_noise.bounds("selection_rate", Tally(1, 1), 0)
+
+
+def test_noise_that_could_leave_nobody_gives_no_bound(bench_of, rows_of, told):
+    y, predicted, group = rows_of({"a": (400, 100, 5, 30), "b": (400, 100, 5, 30)})
+    found = told(WhatIf(label_noise=0.1), bench_of(y, predicted, {"sex": group}))
+    said = found["true_positive_rate_difference_noisy_lowest", "b"].reason
+    assert said == "wrong labels could leave no actual positives"
