@@ -17,15 +17,20 @@ DIAGNOSTIC, FAILED = "diagnostic", "diagnostics_failed"
 State = Literal["failed", "not run", "unclear", "passed"]
 ORDER: tuple[State, ...] = ("failed", "unclear", "not run", "passed")
 """Worst first."""
-TOLD_APART = ("statistic", "threshold", "source", "level")
-"""Conditions that have a column of their own."""
+TOLD_APART = ("measures", "statistic", "threshold", "source", "level", "doubtful", "voids")
+"""Conditions that have a place of their own."""
 
 
 class Diagnostic(NamedTuple):
-    """One diagnostic: its name, what came out, the published criterion, what to do about it."""
+    """One diagnostic: its name, what came out, the published criterion, what to do about it.
+
+    voids: whether it takes the robust accuracy away, rather than leaving a doubt.
+    """
 
     name: str
     state: State
+    voids: bool
+    measures: str
     statistic: str
     threshold: str
     source: str
@@ -44,6 +49,11 @@ class Doctor(NamedTuple):
     diagnostics: tuple[Diagnostic, ...]
     counted: int | None
     doubt: str
+
+    @property
+    def voiding(self) -> int:
+        """How many failed diagnostics take the robust accuracy away."""
+        return sum(one.voids for one in self.diagnostics)
 
     def having(self, state: State) -> int:
         """How many diagnostics ended so."""
@@ -69,7 +79,7 @@ def doctor(run: CheckRun) -> Doctor:
     common = {key: value for key, value in shared.items() if key not in TOLD_APART}
     built = [_measured(one, common) for one in measured]
     built += [_diagnostic(one, "not run", [one.reason], common) for one in missing]
-    built.sort(key=lambda one: ORDER.index(one.state))
+    built.sort(key=lambda one: (ORDER.index(one.state), not one.voids))
     failed = sum(one.state == "failed" for one in built)
     doubt = ""
     if counted is not None and counted != failed and built:
@@ -84,7 +94,16 @@ def _measured(one: Measurement, common: dict[str, Scalar]) -> Diagnostic:
     state: State = "unclear"
     if one.value in {0, 1}:
         state = "failed" if one.value else "passed"
-    return _diagnostic(one, state, [caveat.message for caveat in one.caveats], common)
+    # Only what the other columns do not say: what was found besides, and the remedy.
+    said = f"{_said(one, 'threshold')}; {_said(one, 'source')})"
+    remarks = [
+        caveat.message.partition(said)[2].lstrip(". ") or caveat.message for caveat in one.caveats
+    ]
+    return _diagnostic(one, state, remarks, common)
+
+
+def _said(one: Measurement | Undefined, key: str) -> str:
+    return wording.scalar(one.conditions[key]) if key in one.conditions else ""
 
 
 def _diagnostic(
@@ -95,11 +114,10 @@ def _diagnostic(
     rest = {key: value for key, value in conditions.items() if key not in elsewhere}
     remarks += [wording.conditions(rest)] if rest else []
 
-    def said(key: str) -> str:
-        return wording.scalar(conditions[key]) if key in conditions else ""
-
     return Diagnostic(
-        name=one.slice.get(DIAGNOSTIC) or "without a name", state=state, told=". ".join(remarks),
-        statistic=said("statistic"), threshold=said("threshold"), source=said("source"),
-        level=said("level"),
+        name=one.slice.get(DIAGNOSTIC) or "without a name", state=state,
+        voids=state == "failed" and conditions.get("voids") is True,
+        measures=_said(one, "measures"), told=". ".join(remarks),
+        statistic=_said(one, "statistic"), threshold=_said(one, "threshold"),
+        source=_said(one, "source"), level=_said(one, "level"),
     )  # fmt: skip

@@ -47,6 +47,8 @@ NEARER = 0.98
 """An attack whose examples lie nearer than this share of their budget has looked for the nearest."""
 CLASSES = 16
 """Classes that a matrix shows; the others are counted together."""
+STAGES = 8
+"""Stages with a line of their own; the later ones share the last."""
 LEVELS = 5
 SHOWN = 3
 """Failures that stand at the top; all of them stand at their runs."""
@@ -507,7 +509,8 @@ def _means(by_name: Mapping[str, np.ndarray], rows: np.ndarray) -> tuple[float, 
 def _stages(attack: Attacked) -> tuple[Stage, ...]:
     """Who fell at which stage, where the evidence has a column ``stage`` (-1: at none).
 
-    Names come from the condition ``stages``, separated by commas, where there is one.
+    Names come from the condition ``stages`` where it lists them, separated by commas; else stages
+    are numbered from 1.
     """
     by_name = attack.table.by_name
     if "stage" not in by_name:
@@ -516,11 +519,17 @@ def _stages(attack: Attacked) -> tuple[Stage, ...]:
 
     stage, lost = by_name["stage"], fooled(attack.table)
     names = [part.strip() for part in str(attack.last.conditions.get("stages", "")).split(",")]
+    numbers = np.unique(stage[lost & (stage >= 0)]).astype(int).tolist()
     found = []
-    for k in np.unique(stage[lost & (stage >= 0)]).astype(int).tolist():
-        rows = lost & (stage == k)
-        name = names[k] if k < len(names) and names[k] else f"stage {k}"
+    for k, after in zip(numbers[:STAGES], [*numbers[1:STAGES], None], strict=False):
+        # What is left beyond the last line of its own is told in one line.
+        last = after is None and len(numbers) > STAGES
+        rows = lost & ((stage >= k) if last else (stage == k))
+        name = (
+            names[k] if k < len(names) and not names[k].isdigit() and names[k] else f"stage {k + 1}"
+        )
         spent = _means(by_name, rows)
         if spent is not None:
-            found.append(Stage(name, int(rows.sum()), *spent))
+            told = f"{name} and after" if last else name
+            found.append(Stage(told, int(rows.sum()), *spent))
     return tuple(found)

@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from page_reader import Page
 from planted_story import png
@@ -121,6 +121,7 @@ def test_budgets_of_different_threat_models_do_not_share_an_axis(tmp_path):
     ]  # fmt: skip
 
 
+@settings(deadline=None)
 @given(st.integers(0, 400), st.integers(1, 400))
 def test_the_interval_of_the_worst_case_is_wilson_s(successes, extra):
     n = successes + extra
@@ -220,6 +221,18 @@ def test_cost_per_robust_sample_is_the_mean_over_who_stayed_robust(tmp_path):
     assert price.stages == (
         robustness.Stage("fgsm", 1, 1, 1), robustness.Stage("targeted", 1, 3, 2),
     )  # fmt: skip
+
+
+def test_late_stages_share_a_line(tmp_path):
+    made = fell(n=14, **{f"s{k}": (0.1, 0.1, 1) for k in range(12)})
+    made["attacked"] = np.arange(14) < 13
+    made["stage"] = np.array([*range(12), -1, -1])
+    _, page = shown(tmp_path, attack(tmp_path, "attacks.a", made, stages=31))
+    stages = page.prices[0].stages
+    assert [one.name for one in stages] == [
+        *(f"stage {k}" for k in range(1, 8)), "stage 8 and after",
+    ]  # fmt: skip
+    assert [one.fooled for one in stages] == [*[1] * 7, 5]
 
 
 def test_where_nobody_is_left_there_is_no_cost_per_robust_sample(tmp_path):
@@ -358,6 +371,33 @@ def test_failed_diagnostics_come_first_and_what_was_not_run_is_never_passed(tmp_
 def test_a_count_that_its_own_diagnostics_do_not_bear_out_is_doubted(tmp_path):
     record, _ = shown(tmp_path, attack(tmp_path, "attacks.a", fell()), doctor_run(counted=0))
     assert "do not belong together" in Page(html.render(record)).text
+
+
+def test_a_diagnostic_that_voids_says_so_and_what_to_do(tmp_path):
+    """The columns say what was measured; of the caveat only the rest is repeated."""
+    protocol = {"attack": "attacks.pgd", "level": "quick"}
+    words = (
+        "zero_gradient: samples without one 9 (fails: > 0; Pintor et al. 2022). Attack a margin."
+    )
+    failed = Measurement(
+        name="diagnostic", value=1, n=64, exact="a published criterion", direction="lower",
+        slice={"diagnostic": "zero_gradient"},
+        conditions={**protocol, "threshold": "> 0", "source": "Pintor et al. 2022", "statistic": 9.0,
+                    "measures": "samples without one", "doubtful": 0.4, "voids": True},
+        caveats=(Caveat(source="attacks.doctor", name="zero_gradient", message=words),),
+    )  # fmt: skip
+    (one,) = doctors(
+        Outline(record_of((run_of("attacks.doctor", Measured(measurements=(failed,))),)))
+    )
+    (item,) = one.diagnostics
+    assert (item.voids, item.told, item.measures, item.statistic) == (
+        True, "Attack a margin.", "samples without one", "9",
+    )  # fmt: skip
+    assert one.common == {"attack": "attacks.pgd"}
+    record = record_of((run_of("attacks.doctor", Measured(measurements=(failed,))),))
+    page = Page(html.render(record))
+    assert "1 of them voids the robust accuracy" in page.text
+    assert "voids the score" in page.text
 
 
 def test_a_doctor_without_any_attack_is_shown_too():
