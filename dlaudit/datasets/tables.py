@@ -38,6 +38,9 @@ TARGETS = (
 GROUPS = ("sex", "gender", "race", "ethnicity", "age", "nationality", "religion", "disability")
 """Names that protected attributes often have."""
 
+SPECIAL = ("race", "ethnicity", "religion", "disability")
+"""Those of them that are special categories of personal data: nobody's guess to look at."""
+
 IDS = ("id", "uid", "uuid", "index", "row_id", "sample_id")
 """Names that the identity of a row often has."""
 
@@ -181,7 +184,8 @@ class TableDescription(NamedTuple):
     def args(self) -> dict[str, Any]:
         """A first guess at the loader's arguments: target, id, groups, and bins at the median."""
         known = {column.name: column for column in self.columns}
-        wide = [name for name in self.groups if known[name].distinct > FEW]
+        groups = [name for name in self.groups if name not in self.special]
+        wide = [name for name in groups if known[name].distinct > FEW]
         guessed: dict[str, Any] = {
             "target": self.targets[0],
             "id": next(
@@ -192,19 +196,26 @@ class TableDescription(NamedTuple):
                 ),
                 None,
             ),
-            "groups": [
-                name for name in self.groups if name not in wide and name != self.targets[0]
-            ],
+            "groups": [name for name in groups if name not in wide and name != self.targets[0]],
             "bins": {name: [middle] for name in wide if (middle := known[name].middle) is not None},
         }
+        if self.special:
+            # A column that is no group is a feature, unless it is said to be neither.
+            apart = {guessed["target"], guessed["id"], *self.groups}
+            guessed["features"] = [one.name for one in self.columns if one.name not in apart]
         return {key: value for key, value in guessed.items() if value}
+
+    @property
+    def special(self) -> tuple[str, ...]:
+        """The groups that are looked at only on a declared basis."""
+        return tuple(name for name in self.groups if name.lower() in SPECIAL)
 
     @property
     def notes(self) -> list[str]:
         """What was guessed, and what else could be meant; one sentence each."""
         others = ", ".join(self.targets[1:5])
         notes = [f"target is a guess{f'; it could also be: {others}' if others else ''}."]
-        if self.groups:
+        if set(self.groups) - set(self.special):
             notes.append(
                 "groups are guessed from the names of columns; bins are cut at the median."
             )
@@ -212,6 +223,11 @@ class TableDescription(NamedTuple):
             notes.append(
                 "No column is called like a protected attribute; name groups = […] if there is one."
             )
+        notes += [
+            f"{name} is called like a special category of personal data: declare [context] "
+            f"special_category_basis, then add it to groups. Until then nothing looks at it."
+            for name in self.special
+        ]
         notes += [
             f'{column.name} holds numbers and text; types = {{ {column.name} = "category" }} says which.'
             for column in self.columns

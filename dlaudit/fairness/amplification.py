@@ -17,9 +17,12 @@ from dlaudit.fairness.groups import Counted, Crowd, EachClass
 
 if TYPE_CHECKING:
     from dlaudit.audit.bench import Bench
+    from dlaudit.fairness.clustered import Clustered
     from dlaudit.fairness.gaps import Gap
 
 PER_GROUP = ("label_gap", "prediction_gap", "amplification")
+REACH = {"label_gap": 1.0, "prediction_gap": 1.0, "amplification": 2.0}
+"""How far from 0 each of them can lie."""
 OVERALL = (
     "directional_amplification",
     "differential_fairness_labels",
@@ -41,6 +44,9 @@ class Amplification(EachClass, frozen=True, kw_only=True):
     ``feedback_widens`` is 1 where the plan declares that decisions become later data (feedback = true
     here or in its context) and some group's gap is widened beyond chance; undefined if nothing is
     declared.
+
+    cluster: a column or attribute that says which rows belong together; intervals per group are then those
+    of clusters, and the numbers over a whole attribute have none.
     """
 
     compares_rates: ClassVar[bool] = True
@@ -48,6 +54,7 @@ class Amplification(EachClass, frozen=True, kw_only=True):
 
     reference: dict[str, str] | None = None
     feedback: bool | None = None
+    cluster: str | None = None
 
     def measure(self, bench: Bench) -> Iterator[Yielded]:
         """Compare labels and decisions of every attribute and intersection asked for."""
@@ -85,9 +92,13 @@ class Amplification(EachClass, frozen=True, kw_only=True):
     ) -> Iterator[Yielded]:
         """All that is measured of one attribute or intersection."""
         from dlaudit.fairness import amplify, tally
+        from dlaudit.fairness.gaps import NoGap
 
+        sums = {} if self.cluster is None else self._clustered(bench, counted)
         part, tallies = counted.partition, counted.tallies
         base = {**self.conditions(bench.classes, "selection_rate"), "attribute": part.attribute}
+        if self.cluster is not None:
+            base["cluster"] = self.cluster
         if self.positive_class(bench.classes) is None:
             for name in self.measures:
                 yield Undefined(name=name, reason=self.no_positive(bench.classes), conditions=base)
@@ -120,14 +131,29 @@ class Amplification(EachClass, frozen=True, kw_only=True):
                 "prediction_gap": amplify.prediction_gap(*sides, level),
                 "amplification": amplify.amplification(*sides, level),
             }
+            if sums:
+                by_cluster = {
+                    name: one.difference(group, reference, level, reach=REACH[name])
+                    for name, one in sums.items()
+                }
+                lone = next((x for x in by_cluster.values() if isinstance(x, NoGap)), None)
+                if lone is not None:
+                    for name in PER_GROUP:
+                        yield Undefined(
+                            name=name, reason=lone.reason, slice=where, conditions=stated
+                        )
+                    continue
+                found = {name: x for name, x in by_cluster.items() if not isinstance(x, NoGap)}
             for name, gap in found.items():
                 yield _told(name, gap, stated, where=where)
             if amplify.widened(found["label_gap"], found["amplification"]):
                 widened.append(part.named(group))
         usable = [one for group, one in enumerate(tallies) if group not in small]
-        if len(usable) < 2:
+        if len(usable) < 2 or sums:
             for name in OVERALL:
                 reason = "fewer than two groups to compare"
+                if sums:
+                    reason = "of clustered rows: see the amplification of each group"
                 yield Undefined(name=name, reason=reason, conditions=base)
         else:
             caveats = _left_out(bench, counted, small)
@@ -136,6 +162,26 @@ class Amplification(EachClass, frozen=True, kw_only=True):
                 yield _told(name, gap, base, caveats=caveats)
         compared = bool(searched) and reference not in small
         yield self._widens(widened, stated, feedback=feedback, n=len(others), compared=compared)
+
+    def _clustered(self, bench: Bench, counted: Counted) -> dict[str, Clustered]:
+        """Labels, decisions and their differences, summed by group and cluster."""
+        import numpy as np
+
+        from dlaudit.fairness import clustered
+
+        answers = bench.answers(self.split)
+        clusters = clustered.cluster_codes(bench, answers, str(self.cluster), self.split)
+        positive = self.positive_class(bench.classes)
+        label = (answers.y == positive).astype(np.float64)
+        decision = (answers.predicted == positive).astype(np.float64)
+        everyone = np.ones(len(label), dtype=bool)
+        codes, groups = counted.partition.codes, len(counted.tallies)
+        return {
+            name: clustered.summed(codes, groups, clusters, values, everyone)
+            for name, values in zip(
+                PER_GROUP, (label, decision, decision - label), strict=True
+            )
+        }  # fmt: skip
 
     def _widens(
         self,

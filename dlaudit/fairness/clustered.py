@@ -69,15 +69,31 @@ class Clustered(NamedTuple):
     hits: np.ndarray
     rows: np.ndarray
 
-    def difference(self, group: int, reference: int, level: float = LEVEL) -> Gap | NoGap:
-        """Group minus reference."""
+    def rate(self, group: int, level: float = LEVEL) -> Gap | NoGap:
+        """The rate of one group; the interval on the logit scale, so that it stays within 0 and 1."""
+        n, seen = float(self.rows[group].sum()), float(self.hits[group].sum())
+        residual = self.hits[group] - seen / n * self.rows[group]
+        k = int((self.rows[group] > 0).sum())
+        if k < 2 or not residual.any() or not 0 < seen < n:
+            return NoGap(f"{k} clusters show no spread to make an interval of")
+        value = seen / n
+        error = math.sqrt(k / (k - 1) * float((residual**2).sum())) / n
+        centre = math.log(value / (1 - value))
+        half = _student(level, k - 1) * error / (value * (1 - value))
+        low, high = (1 / (1 + math.exp(-(centre + sign * half))) for sign in (-1, 1))
+        return Gap(value, Interval(low=low, high=high, level=level, method=METHOD), int(n))
+
+    def difference(
+        self, group: int, reference: int, level: float = LEVEL, *, reach: float = 1.0
+    ) -> Gap | NoGap:
+        """Group minus reference; it lies within -reach and reach."""
         found = self._linearised(group, reference, log=False)
         if found is None:
             return NoGap(self._too_few(group, reference))
         value, error, freedom = found
         half = _student(level, freedom) * error
         interval = Interval(
-            low=max(-1.0, value - half), high=min(1.0, value + half), level=level, method=METHOD
+            low=max(-reach, value - half), high=min(reach, value + half), level=level, method=METHOD
         )
         return Gap(value, interval, self._n(group, reference))
 
@@ -158,10 +174,17 @@ def clustered(
     """Sum a rate by group and cluster. codes, clusters: (n,); counted: from ``fields``."""
     among = np.logical_or.reduce([counted[field] for field in rate.among])
     hit = np.logical_or.reduce([counted[field] for field in rate.counted])
+    return summed(codes, groups, clusters, (hit & among).astype(np.float64), among)
+
+
+def summed(
+    codes: np.ndarray, groups: int, clusters: np.ndarray, values: np.ndarray, among: np.ndarray
+) -> Clustered:
+    """Sum any number per row by group and cluster. values: (n,) float; among: (n,) bool, rows that count."""
     k = int(clusters.max()) + 1
-    keys = codes * k + clusters
-    sums = [
-        np.bincount(keys[which], minlength=groups * k).reshape(groups, k).astype(np.float64)
-        for which in (hit & among, among)
-    ]
+    keys = (codes * k + clusters)[among]
+    sums = (
+        np.bincount(keys, weights=weights, minlength=groups * k).reshape(groups, k)
+        for weights in (values[among], np.ones(len(keys)))
+    )
     return Clustered(*sums)

@@ -260,9 +260,14 @@ class Groups(EachClass, frozen=True, kw_only=True):
     from the counts (Wilson 1927), n is the rate's own denominator. A rate whose denominator is below
     ``minimum`` is undefined, with the count. ``balanced_accuracy`` is the mean of the true positive and
     the true negative rate. ``group_size`` counts every group, also those that are unknown or empty.
+
+    cluster: a column or attribute that says which rows belong together (one person, one day); intervals
+    are then those of clusters.
     """
 
     measures: ClassVar[tuple[str, ...]] = (*RATES, BALANCED, "group_size")
+
+    cluster: str | None = None
 
     def measure(self, bench: Bench) -> Iterator[Yielded]:
         """Measure every group of every attribute and intersection asked for."""
@@ -279,6 +284,8 @@ class Groups(EachClass, frozen=True, kw_only=True):
                     yield counted.undefined(name)
                 continue
             told = list(self._rates(counted, bench.classes, self.remarks(bench, answers)))
+            if self.cluster is not None:
+                told = list(self._clustered(bench, answers, counted, told))
             yield from told
             yield from drawing.forest(
                 bench, counted.partition, told, self._everybody(counted), line="everybody's rate"
@@ -332,6 +339,36 @@ class Groups(EachClass, frozen=True, kw_only=True):
                     interval=wilson(found.successes, found.n), direction=rate.better,
                 )  # fmt: skip
             yield self._balanced(where, tally, classes)
+
+    def _clustered(
+        self, bench: Bench, answers: Answers, counted: Counted, told: list[Yielded]
+    ) -> Iterator[Yielded]:
+        """The same rates with the intervals of clusters; what has none says why."""
+        from msgspec.structs import replace
+
+        from dlaudit.fairness import clustered, gaps
+
+        clusters = clustered.cluster_codes(bench, answers, str(self.cluster), self.split)
+        members = clustered.fields(answers, self.positive_class(bench.classes))
+        groups = len(counted.tallies)
+        for one in told:
+            if not isinstance(one, Measurement) or one.interval is None:
+                yield one
+                continue
+            conditions = {**one.conditions, "cluster": str(self.cluster)}
+            found: gaps.Gap | gaps.NoGap = gaps.NoGap(
+                "of clustered rows: see the true positive and the false positive rate"
+            )
+            if one.name in RATES:
+                codes, rate = counted.partition.codes, RATES[one.name]
+                sums = clustered.clustered(codes, groups, clusters, rate, members)
+                found = sums.rate(counted.partition.slices.index(one.slice))
+            if isinstance(found, gaps.NoGap):
+                yield Undefined(
+                    name=one.name, reason=found.reason, slice=one.slice, conditions=conditions
+                )
+            else:
+                yield replace(one, interval=found.interval, conditions=conditions)
 
     def _balanced(
         self, where: dict[str, str], tally: Tally, classes: tuple[str, ...]

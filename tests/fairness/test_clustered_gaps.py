@@ -5,11 +5,14 @@ import pytest
 import statsmodels.api as sm
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from dlaudit.audit.record import Undefined
 from dlaudit.errors import PlanError, UnknownName
 from dlaudit.fairness import clustered, gaps
+from dlaudit.fairness.amplification import Amplification
 from dlaudit.fairness.disparity import Disparity
+from dlaudit.fairness.groups import Groups
 from dlaudit.fairness.rates import RATES
 
 
@@ -116,3 +119,57 @@ def test_what_clusters_cannot_tell_has_a_reason(bench_of, rows_of, told):
         list(Disparity(cluster="ones").measure(bench))
     with pytest.raises(PlanError, match="named reference"):
         list(Disparity(cluster="one", reference="best").measure(bench))
+
+
+def test_rates_of_clusters_have_wider_intervals_and_the_same_values(bench_of, told):
+    said, group, who = people(np.random.default_rng(1), 90, gap=1.0)
+    columns = {"person": np.array([f"p{i}" for i in who])}
+    y = np.random.default_rng(2).integers(0, 2, len(said))
+    bench = bench_of(y, said, {"sex": np.array(["f", "m"])[group]}, columns=columns)
+    plain, found = told(Groups(), bench), told(Groups(cluster="person"), bench)
+    one, other = found["selection_rate", "f"], plain["selection_rate", "f"]
+    assert (one.value, one.n) == (other.value, other.n)
+    wide, narrow = (x.interval.high - x.interval.low for x in (one, other))
+    assert wide > 1.4 * narrow
+    assert one.conditions["cluster"] == "person"
+    assert "clustered rows" in found["balanced_accuracy", "f"].reason
+    assert found["group_size", "f"] == plain["group_size", "f"]
+    everyone = bench_of(y, np.ones(len(y), int), {"sex": group.astype(str)}, columns=columns)
+    assert "no spread" in told(Groups(cluster="person"), everyone)["selection_rate", "0"].reason
+
+
+def test_the_rate_of_clusters_is_that_of_a_regression_with_clustered_errors():
+    said, group, who = people(np.random.default_rng(0), 60)
+    found = summed(said, group, who).rate(0)
+    mine = group == 0
+    model = sm.GLM(said[mine], np.ones(mine.sum()), family=sm.families.Binomial()).fit(
+        cov_type="cluster", cov_kwds={"groups": who[mine], "use_correction": False}, use_t=False
+    )
+    centre, error = model.params[0], model.bse[0] * np.sqrt(30 / 29)
+    expected = 1 / (1 + np.exp(-(centre + 2.04523 * error)))
+    assert found.interval.high == pytest.approx(expected, rel=1e-4)
+
+
+def test_amplification_of_clusters_is_paired_within_them(bench_of, told):
+    rng = np.random.default_rng(5)
+    y, group, who = people(rng, 80)
+    said = np.where(rng.random(len(y)) < 0.1, 1 - y, y)
+    columns = {"person": np.array([f"p{i}" for i in who])}
+    bench = bench_of(y, said, {"sex": np.array(["f", "m"])[group]}, columns=columns)
+    check = Amplification(reference={"sex": "f"}, feedback=True)
+    plain, found = told(check, bench), told(replace(check, cluster="person"), bench)
+    for name in ("label_gap", "prediction_gap", "amplification"):
+        assert found[name, "m"].value == pytest.approx(plain[name, "m"].value)
+        assert found[name, "m"].interval.method == "cluster-linearised"
+    by_hand = sm.OLS(said - y, sm.add_constant(group)).fit(
+        cov_type="cluster", cov_kwds={"groups": who, "use_correction": False}, use_t=False
+    )
+    one = found["amplification", "m"].interval
+    assert (one.high - one.low) / 2 == pytest.approx(
+        2.02269 * by_hand.bse[1] * np.sqrt(40 / 39), rel=1e-4
+    )
+    assert "clustered rows" in found["directional_amplification", "sex"].reason
+    assert found["feedback_widens", "sex"].conditions["cluster"] == "person"
+    repeated = bench_of(y, y, {"sex": np.array(["f", "m"])[group]}, columns=columns)
+    none = told(replace(check, cluster="person"), repeated)
+    assert "no spread" in none["amplification", "m"].reason

@@ -7,6 +7,7 @@ from commandline import dlaudit_command
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dlaudit.datasets.tables import describe_table, load_csv
 from dlaudit.errors import PlanError
 from dlaudit.fairness import basis
 from dlaudit.fairness.disparity import Disparity
@@ -131,3 +132,14 @@ def test_with_a_basis_the_audit_runs_and_the_report_shows_it(folder):
     assert {run["outcome"]["kind"] for run in record["runs"]} == {"measured"}
     report = (where / "out" / "report.html").read_text()
     assert "declared basis, not examined: ticket 812, deleted after the audit" in report
+
+
+def test_a_first_plan_looks_at_no_special_category(tmp_path):
+    """``dlaudit init`` writes plans that run unchanged, and no basis may be guessed."""
+    rows = [f"{i},{'ab'[i % 2]},{'fm'[i // 2 % 2]},{i // 3 % 2}" for i in range(40)]
+    (tmp_path / "t.csv").write_text("\n".join(["skill,race,sex,hired", *rows]) + "\n")
+    described = describe_table(tmp_path / "t.csv")
+    assert described.args == {"target": "hired", "groups": ["sex"], "features": ["skill"]}
+    assert any("race is called like a special category" in note for note in described.notes)
+    data = load_csv(root=tmp_path, path="t.csv", **described.args)
+    assert Groups().objections(data.card.facts, {}) == ()
