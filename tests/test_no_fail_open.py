@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from dlaudit.audit.api import LiveExecutor
@@ -24,6 +25,7 @@ from dlaudit.audit.perform import Workplace, described
 from dlaudit.audit.plan import Loader, Source, read_with
 from dlaudit.audit.record import AuditRecord, CheckRun, Errored, Measured
 from dlaudit.audit.registry import CHECK_GROUPS, Registry
+from dlaudit.models.torch_model import TorchModel
 from dlaudit.testing import toy_data, toy_model
 
 INSTALLED = Registry()
@@ -53,8 +55,9 @@ def run_of(record: AuditRecord, run: str) -> CheckRun:
     return next(one for one in record.runs if one.id == run)
 
 
-ON_TABLES = {"attacks.tabular"}
-"""Checks that are asked about tables: the toy images, flattened, are one."""
+ON_TABLES, ON_TEXTS = {"attacks.tabular"}, {"attacks.tokens"}
+"""Checks that are asked about tables, and about texts: the toy images, flattened, make both."""
+LEVELS = 4096
 
 
 class Flat(Dataset):
@@ -67,6 +70,28 @@ class Flat(Dataset):
     def batches(self, split: str = "test") -> Iterator[Batch]:
         for batch in self.data.batches(split):
             yield batch._replace(x=batch.x.reshape(len(batch.x), -1), mask=None)
+
+
+class Spelled(Flat):
+    """The toy images as texts: every value is the token of its level in [-4, 4]."""
+
+    def __init__(self, data: Dataset) -> None:
+        super().__init__(data)
+        self.offers = data.offers - {"images", "mask"} | {"tokens"}
+
+    def batches(self, split: str = "test") -> Iterator[Batch]:
+        for batch in super().batches(split):
+            yield batch._replace(x=np.rint((batch.x + 4) / 8 * (LEVELS - 1)).astype(np.int64))
+
+
+def reading(model: TorchModel) -> TorchModel:
+    """The toy model behind an embedding that turns tokens back into values."""
+    import torch
+    from torch import nn
+
+    levels = torch.linspace(-4, 4, LEVELS).unsqueeze(1)
+    net = nn.Sequential(nn.Embedding.from_pretrained(levels), nn.Flatten(), model.module.net)
+    return TorchModel(net, device="cpu", classes=model.classes)
 
 
 def audited(
@@ -92,7 +117,11 @@ def audited(
     registry = source.registry()
     nothing = Loader(use="live")
     plan = read_with(source, registry, model=nothing, data={"test": nothing, "train": nothing})
-    data = Flat(toy_data(60)) if check in ON_TABLES else toy_data(60)
+    data: Dataset = toy_data(60)
+    if check in ON_TABLES:
+        data = Flat(data)
+    if check in ON_TEXTS:
+        model, data = reading(model), Spelled(data)
     subject = Subject(model=model, data=data)
     executor = LiveExecutor(described(plan, subject, registry), Workplace(subject, registry))
     events = Events(started=lambda job: at_work.append(job.run.id))
