@@ -128,11 +128,17 @@ def harnessed(attack: PGD, bench: Bench) -> int:
     raise RuntimeError(message)
 
 
-def measure(setting: Setting, *, steps: int, repeats: int, folder: Path) -> dict[str, float]:
-    """Interleaved repeats of both; CPU seconds and passes."""
+def measure(
+    setting: Setting, *, steps: int, repeats: int, folder: Path, doctor: str = "off"
+) -> dict[str, float]:
+    """Interleaved repeats of both; CPU seconds and passes.
+
+    doctor: the attack's examination of itself, which spends passes of its own (compaction.py says how
+    many) and is no part of the harness.
+    """
     model = TorchModel(setting.net, bounds=(0, 1), device="cpu")
     data = ArrayDataset(setting.x.numpy(), setting.y.numpy(), classes=tuple("0123456789"))
-    attack = PGD(epsilon=Epsilon(setting.epsilon), steps=steps)
+    attack = PGD(epsilon=Epsilon(setting.epsilon), steps=steps, doctor=doctor)
     sizes = attack.sizes(setting.epsilon)
 
     def bench(repeat: int) -> Bench:
