@@ -100,28 +100,24 @@ def defocus_blur(x: Tensor, c: tuple[float, ...], scale: float, _: torch.Generat
 
 
 def glass_blur(x: Tensor, c: tuple[float, ...], scale: float, generator: torch.Generator) -> Tensor:
-    """Soften, let every pixel change places with a near one, soften. c: sigma, reach, rounds."""
+    """Soften, let every pixel show a near one, soften. c: sigma, reach in pixels, rounds.
+
+    The published pictures say so: their pixels are copied from where they should have been swapped.
+    """
     sigma, reach, rounds = c[0] * scale, max(1, round(c[1] * scale)), int(c[2])
-    n, _, height, width = x.shape
-    order = torch.arange(height * width).repeat(n, 1).numpy()
-    each = torch.arange(n).numpy()
-    for _round in range(rounds):
-        # Drawn for all pictures at once; the swaps follow each other, because one moves the next.
-        shift = torch.randint(-reach, reach, (2, height, width, n), generator=generator).numpy()
-        for row in range(height - reach, reach, -1):
-            for column in range(width - reach, reach, -1):
-                here = row * width + column
-                there = (row + shift[0, row, column]) * width + column + shift[1, row, column]
-                kept = order[:, here].copy()
-                order[:, here] = order[each, there]
-                order[each, there] = kept
-    soft = gaussian(x, sigma).flatten(2)
-    places = torch.from_numpy(order).unsqueeze(1).expand_as(soft)
-    return gaussian(soft.gather(2, places).view_as(x), sigma)
+    n, colours, height, width = x.shape
+    seen = gaussian(x, sigma)
+    for _ in range(rounds):
+        shift = torch.randint(-reach, reach, (2, n, height, width), generator=generator)
+        rows = (torch.arange(height).view(-1, 1) + shift[0]).clamp(0, height - 1)
+        columns = (torch.arange(width) + shift[1]).clamp(0, width - 1)
+        places = (rows * width + columns).flatten(1).unsqueeze(1).expand(-1, colours, -1)
+        seen = seen.flatten(2).gather(2, places).view_as(x)
+    return gaussian(seen, sigma)
 
 
 def streaked(x: Tensor, radius: float, sigma: float, angle: Tensor) -> Tensor:
-    """A trail of 2 radius + 1 pixels behind every point, fading as half a Gaussian.
+    """A trail of 2 radius + 1 whole pixels behind every point, fading as half a Gaussian.
 
     angle: (B,) degrees, 0 along the rows. The edge of the picture repeats.
     """
@@ -135,7 +131,8 @@ def streaked(x: Tensor, radius: float, sigma: float, angle: Tensor) -> Tensor:
     for step, weight in zip(steps.tolist(), weights.tolist(), strict=True):
         # Beyond a thousandth of the light no 8-bit screen shows the trail.
         if weight > 1e-3 * weights[0]:
-            trail += weight * sampled(x, rows + step * down, columns + step * right)
+            behind = rows + torch.round(step * down), columns + torch.round(step * right)
+            trail += weight * sampled(x, *behind)
     return trail
 
 

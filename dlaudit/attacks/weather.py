@@ -66,7 +66,7 @@ def fog(x: Tensor, c: tuple[float, ...], _scale: float, generator: torch.Generat
 def ice(n: int, height: int, width: int, *, generator: torch.Generator) -> Tensor:
     """Crystals on a window, (n, H, W) in [0, 1]: the ridges of two plasma fractals over a haze."""
     ridges = torch.zeros(n, height, width)
-    for decay in (1.25, 1.5):
+    for decay in (1.35, 1.7):
         folded = (2 * clouds(n, height, width, decay=decay, generator=generator) - 1).abs()
         ridges = torch.maximum(ridges, (1 - folded) ** 6)
     haze = clouds(n, height, width, decay=1.9, generator=generator)
