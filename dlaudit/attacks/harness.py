@@ -174,6 +174,9 @@ def attack_block(
         outcomes.forward[at] += 1
         outcomes.refused[at] |= judged.refused
         outcomes.forbidden[k, at] = judged.forbidden
+        if threat.rules is not None:
+            refused = torch.from_numpy(judged.forbidden.astype(np.int8))
+            outcomes.keep_trace(at, {"refused_by_constraints": refused})
         outcomes.adversarial[at[fooled]] = judged.decisions.predicted[fooled]
         outcomes.epsilon_fooled[at[fooled]] = epsilon
         outcomes.distance[at[fooled]] = judged.distance[fooled]

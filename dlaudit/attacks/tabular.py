@@ -110,11 +110,14 @@ class Tabular(Attack, frozen=True, kw_only=True):
             source = "epsilon_per_feature"
         return Terms(
             threat,
-            stated={"unit": source, "columns": found.told, "categories_changed": self.categories},
+            stated={
+                "unit": source, "columns": found.told, "categories_changed": self.categories,
+                "guided_by": "gradients, then tries" if guided(bench.model) else "tries",
+            },
             ruled=True,
             applies=lambda batch: found.rules.admits(batch.x, batch.x),
             reason="the clean row breaks the rules that adversarial rows must obey, or has gaps",
-        )
+        )  # fmt: skip
 
     def perturb(
         self, model: Model, batch: Batch, threat: Threat, generator: torch.Generator
@@ -133,8 +136,7 @@ class Tabular(Attack, frozen=True, kw_only=True):
         ball = Ball(batch.x, threat)
         repair = Repair(ball, threat.rules)
         state = begun(batch.x)
-        guided = "gradients" in model.offers
-        if guided:
+        if guided(model):
             for restart in range(self.restarts):
                 climb(
                     state, model, repair, batch.y, steps=self.steps, restart=restart,
@@ -144,7 +146,7 @@ class Tabular(Attack, frozen=True, kw_only=True):
         Trial(state, answer, repair, generator, free=False).run(self.queries)
         x, open_ = state.x.clone(), state.open()
         if len(open_) and not threat.rules.only_a_box:
-            if guided:
+            if guided(model):
                 from dlaudit.attacks.ascent import ascend
                 from dlaudit.attacks.losses import margin
 
@@ -182,6 +184,11 @@ class Tabular(Attack, frozen=True, kw_only=True):
             forward=attacked * (climbs * (self.steps + 1) + self.queries + 1),
             backward=attacked * climbs * self.steps,
         )
+
+
+def guided(model: Model) -> bool:
+    """Whether a model shows gradients to follow."""
+    return "gradients" in model.offers
 
 
 def asked(model: Model, batch: Batch, threat: Threat) -> Answer:
