@@ -130,3 +130,22 @@ def examined(attack: Attack, bench: Bench) -> Examination | None:
     if attack.doctor == "off" or not searches or not budgets:
         return None
     return Examination(attack, bench)
+
+
+def table(found: tuple[Diagnosis, ...]) -> dict[str, np.ndarray]:
+    """The diagnoses as columns, one row each; -1 where a diagnostic was not run."""
+    run = [one.failed is not None for one in found]
+    return {
+        "id": np.array([one.name for one in found]),
+        "run": np.array(run),
+        "failed": np.array([bool(one.failed) for one in found]),
+        "voids": np.array([one.voids for one in found]),
+        "statistic": np.array([one.value if one.failed is not None else -1.0 for one in found]),
+        "n": np.array([one.n for one in found]),
+        "doubtful": np.array([one.doubtful for one in found]),
+        "threshold": np.array([one.criterion.threshold for one in found]),
+        "source": np.array([one.criterion.source for one in found]),
+        "measures": np.array([one.criterion.statistic for one in found]),
+        "remedy": np.array([one.criterion.remedy for one in found]),
+        "told": np.array([one.told for one in found]),
+    }
