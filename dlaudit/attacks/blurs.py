@@ -145,18 +145,27 @@ def motion_blur(
 
 
 def zoomed(x: Tensor, factor: float) -> Tensor:
-    """The middle of a picture, enlarged to its size."""
-    rows, columns = pixels(len(x), *x.shape[-2:])
-    middle = [(size - 1) / 2 for size in x.shape[-2:]]
+    """The middle of a picture, enlarged to its size, on whole pixels as the published blur cuts it.
+
+    Along each axis ceil(size / factor) pixels are stretched, outermost centre to outermost centre, to
+    round(cut * factor) and trimmed; odd remainders shift small pictures by up to a pixel.
+    """
+    places = []
+    for size in x.shape[-2:]:
+        cut = math.ceil(size / factor)
+        made = max(size, round(cut * factor))
+        shown = torch.arange(size, dtype=torch.float64) + (made - size) // 2
+        places.append((size - cut) // 2 + shown * (cut - 1) / max(made - 1, 1))
+    rows, columns = (place.float() for place in places)
+    height, width = x.shape[-2:]
     return sampled(
-        x, middle[0] + (rows - middle[0]) / factor, middle[1] + (columns - middle[1]) / factor
+        x, rows.view(1, -1, 1).expand(len(x), height, width), columns.expand(len(x), height, width)
     )
 
 
 def zoom_blur(x: Tensor, c: tuple[float, ...], _scale: float, _: torch.Generator) -> Tensor:
-    """The mean of a picture and of its enlargements by 1, 1 + step, … up to c[0]. c: last, step."""
-    last, step = c
-    count = round((last - 1) / step) + 1
+    """The mean of a picture and of its enlargements by 1, 1 + step, … c: how many, and the step."""
+    count, step = int(c[0]), c[1]
     total = x.clone()
     for k in range(count):
         total += zoomed(x, 1 + k * step)
