@@ -234,9 +234,13 @@ class Robustness:
                 lines[label] = points
             if corners := nearest(attack):
                 fine[attack.run.id] = corners
-        return charts.curve(
-            BOUND, across, list(lines.items()), limits=list(dict.fromkeys(limits)), fine=fine
+        strongest = sorted(
+            lines.values(), key=lambda points: (voids(points[-1][1]), points[-1][1].value)
         )
+        chosen = strongest[: charts.SERIES]
+        # Where there are more lines than can be told apart, the weakest attacks are left to the tables.
+        ranked = sorted(lines.items(), key=lambda line: not any(line[1] is one for one in chosen))
+        return charts.curve(BOUND, across, ranked, limits=list(dict.fromkeys(limits)), fine=fine)
 
     @cached_property
     def failures(self) -> dict[str, Failure]:

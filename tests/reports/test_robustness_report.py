@@ -121,6 +121,17 @@ def test_budgets_of_different_threat_models_do_not_share_an_axis(tmp_path):
     ]  # fmt: skip
 
 
+def test_of_many_attacks_the_strongest_are_drawn(tmp_path):
+    falls = {f"attacks.a{k}": {f"s{j}": (0.1, 0.1, 1) for j in range(k % 6)} for k in range(9)}
+    runs = [attack(tmp_path, id_, fell(**made)) for id_, made in falls.items()]
+    _, page = shown(tmp_path, *runs)
+    (figure,) = page.curves
+    assert [one.label for one in figure.series] == [
+        TOGETHER, "attacks.a2", "attacks.a3", "attacks.a4", "attacks.a5", "attacks.a8",
+    ]  # fmt: skip
+    assert figure.left_out == 4
+
+
 @settings(deadline=None)
 @given(st.integers(0, 400), st.integers(1, 400))
 def test_the_interval_of_the_worst_case_is_wilson_s(successes, extra):
