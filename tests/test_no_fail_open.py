@@ -9,10 +9,11 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from dlaudit.audit.api import LiveExecutor
 from dlaudit.audit.bench import Subject
@@ -57,6 +58,7 @@ def run_of(record: AuditRecord, run: str) -> CheckRun:
 
 ON_TABLES, ON_TEXTS = {"attacks.tabular"}, {"attacks.tokens"}
 """Checks that are asked about tables, and about texts: the toy images, flattened, make both."""
+ON_QUANTITIES = "fairness.regression"
 LEVELS = 4096
 
 
@@ -82,6 +84,27 @@ class Spelled(Flat):
     def batches(self, split: str = "test") -> Iterator[Batch]:
         for batch in super().batches(split):
             yield batch._replace(x=np.rint((batch.x + 4) / 8 * (LEVELS - 1)).astype(np.int64))
+
+
+class Priced(Flat):
+    """The toy images as rows with a price beside their class."""
+
+    def __init__(self, data: Dataset) -> None:
+        super().__init__(data)
+        self.offers |= {"values"}
+        self.card = replace(data.card, facts={**data.card.facts, "quantity": "price"})
+
+    def batches(self, split: str = "test") -> Iterator[Batch]:
+        for batch in super().batches(split):
+            yield batch._replace(columns={"price": batch.x[:, 0]})
+
+
+def pricing(model: TorchModel) -> TorchModel:
+    """The toy model with its first logit as a price."""
+    priced = cast("Any", model)
+    priced.offers |= {"values"}
+    priced.values = lambda batch: model.logits(batch.x)[:, 0].numpy().astype(float)
+    return model
 
 
 def reading(model: TorchModel) -> TorchModel:
@@ -122,6 +145,8 @@ def audited(
         data = Flat(data)
     if check in ON_TEXTS:
         model, data = reading(model), Spelled(data)
+    if check == ON_QUANTITIES:
+        model, data = pricing(model), Priced(data)
     subject = Subject(model=model, data=data)
     executor = LiveExecutor(described(plan, subject, registry), Workplace(subject, registry))
     events = Events(started=lambda job: at_work.append(job.run.id))

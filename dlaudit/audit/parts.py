@@ -126,6 +126,15 @@ class Model(ABC):
         """``logits`` and ``loss_gradient`` together; torch models need one forward pass for both."""
         return self.logits(x), self.loss_gradient(x, y, loss)
 
+    def values(self, batch: Batch) -> np.ndarray:
+        """What a model of quantities (``offers`` holds ``values``) predicts: (B,) float64.
+
+        Raises NotOffered where classes are decided.
+        """
+        del batch
+        message = f"{self.card.name} decides classes and predicts no quantity"
+        raise NotOffered(message)
+
     def decide(self, batch: Batch) -> Decisions:
         """The model's decisions on a batch of the data set. Ties go to the lower class index."""
         logits = self.logits(batch.x).float().cpu().numpy()

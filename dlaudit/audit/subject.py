@@ -169,7 +169,10 @@ def fit(model: Model, data: Dataset) -> None:
     if meet := getattr(model, "meet", None):
         meet(data)
     if "logits" not in model.offers:
-        model.decide(first_rows(data))
+        if "values" in model.offers:
+            model.values(first_rows(data))
+        else:
+            model.decide(first_rows(data))
         model.classes = model.classes or data.classes
         return
     rows = first_rows(data)

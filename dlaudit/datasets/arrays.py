@@ -37,10 +37,14 @@ class ArrayDataset(Dataset):
         columns: Mapping[str, np.ndarray] | None = None,
         mask: np.ndarray | None = None,
         kind: str | None = None,
+        quantity: str = "",
         fingerprint: str = "",
         facts: dict[str, Any] | None = None,
     ) -> None:
         """kind: ``images``, ``tabular``, ``tokens`` or ``audio``; guessed from x if None.
+
+        quantity: the column that holds what is to be predicted, where that is a number and no class; y
+        is then all zeros, and the data offer ``values`` instead of ``labels``.
 
         Raises LoadError if lengths differ, labels are not 0..C-1, or ids repeat.
         """
@@ -75,11 +79,12 @@ class ArrayDataset(Dataset):
             )
             raise LoadError(message)
         self.kind = kind or guessed_kind(x)
-        words = {"labels", self.kind}
+        words = {"values" if quantity else "labels", self.kind}
+        self.classes = () if quantity else self.classes
         words |= {"groups"} if self._groups else set()
         words |= {"mask"} if mask is not None else set()
         self.offers = frozenset(words)
-        counts_by_class = np.bincount(self._y, minlength=len(self.classes))
+        counts_by_class = np.bincount(self._y, minlength=len(self.classes))[: len(self.classes)]
         described = {
             "n": n,
             "shape": list(x.shape[1:]),
@@ -94,6 +99,7 @@ class ArrayDataset(Dataset):
                 }
                 for key, column in self._groups.items()
             },
+            **({"quantity": quantity} if quantity else {}),
             **(facts or {}),
         }
         self.card = Card(

@@ -41,6 +41,11 @@ class Schema(NamedTuple):
     features: tuple[str, ...] | None = None
 
     @property
+    def is_quantity(self) -> bool:
+        """Whether the target is a number to be predicted, as ``types`` says of it."""
+        return self.positive is None and self.types.get(self.target) == "number"
+
+    @property
     def grouped(self) -> tuple[str, ...]:
         """Every attribute that makes groups: those declared and those that are binned."""
         return (*self.groups, *(name for name in self.bins if name not in self.groups))
@@ -86,6 +91,7 @@ def table_dataset(
     }  # fmt: skip
     return ArrayDataset(
         x, y, name=name, classes=classes, id=ids, groups=groups, kind="tabular",
+        quantity=schema.target if schema.is_quantity else "",
         columns={key: column.values for key, column in columns.items()}, fingerprint=fingerprint,
         facts={key: fact for key, fact in described.items() if fact not in (None, [], {})} | (facts or {}),
     )  # fmt: skip
@@ -170,13 +176,19 @@ class _Table:
             )
             return nothing
         values = column.values.tolist()
+        if self.schema.is_quantity:
+            if not column.numeric:
+                got = column.mixed or repr(next(iter(column.texts)))
+                self.refuse(name, expected="numbers, as types says", got=got)
+            return np.zeros(len(column.texts), dtype=np.int64), ()
         distinct: list[Any] = sorted(set(values if column.numeric else column.texts))
         if self.schema.positive is not None:
             return self._positive(column, [plain(value) for value in distinct])
         if column.numeric and not all(float(value).is_integer() for value in distinct):
             self.refuse(
                 name, expected="classes", got=f"numbers such as {distinct[0]}",
-                hint="A quantity is no class; positive = … makes two classes of a column.",
+                hint="A quantity is no class: positive = … makes two classes of a column, "
+                f'types = {{ {name} = "number" }} says that a number is to be predicted.',
             )  # fmt: skip
             return nothing
         if len(distinct) > CLASSES:

@@ -156,7 +156,7 @@ class ByGroup(Check, frozen=True, kw_only=True):
 
         self.remarks(bench, answers)
         positive = self.positive_class(bench.classes)
-        decided = tally.joint(answers.y, answers.predicted, classes=len(bench.classes))
+        decided = tally.joint(answers.y, answers.predicted, classes=len(bench.classes) or None)
         parts: dict[str, Partition] = {}
         for attribute, expected in tally.chosen(answers.groups, self.attributes).items():
             known = {*expected, *_declared_by(bench.data.card.facts, attribute)}

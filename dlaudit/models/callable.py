@@ -16,7 +16,7 @@ from dlaudit.errors import nearest
 from dlaudit.models.declared import checked_batch, checked_bounds, checked_classes
 
 BATCH = 512
-FORMS = ("logits", "logit", "probabilities", "probability", "decisions")
+FORMS = ("logits", "logit", "probabilities", "probability", "decisions", "values")
 
 
 def load(
@@ -30,9 +30,9 @@ def load(
 ) -> Model:
     """A Python function that takes an array of inputs (B, …) and returns (B, C), (B, 1) or (B,).
 
-    output: ``logits``, ``logit``, ``probabilities``, ``probability`` or ``decisions`` (class
-    indices); recognised from the first outputs if it is not said, except decisions. bounds:
-    ``[low, high]`` of valid inputs. Raises LoadError.
+    output: ``logits``, ``logit``, ``probabilities``, ``probability``, ``decisions`` (class
+    indices) or ``values`` (predicted quantities); recognised from the first outputs if it is not said,
+    except the last two. bounds: ``[low, high]`` of valid inputs. Raises LoadError.
     """
     limits, names, size = (
         checked_bounds(bounds),
@@ -53,4 +53,8 @@ def load(
 
     fingerprint, facts = identity(code_files(path), {"function": file.rpartition(":")[2]})
     card = Card(name=Path(file).name, fingerprint=fingerprint, facts={"kind": "callable", **facts})
+    if output == "values":
+        from dlaudit.models.quantities import Answering
+
+        return Answering(function, card=card, bounds=limits, batch=size)
     return BlackBox(function, card=card, bounds=limits, classes=names, batch=size, form=output)

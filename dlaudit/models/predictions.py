@@ -29,13 +29,23 @@ def load(
     score: str = "",
     threshold: float | None = None,
     classes: list[str] | None = None,
+    value: str = "",
 ) -> Model:
     """Recorded decisions: a column of the data set, without any model.
 
     column: holds the decisions; positive: its value, or values, that mean class 1 (without it, the
     column holds class names or indices). Or score: a column of numbers, of class 1 where at least
-    threshold. Raises LoadError.
+    threshold. Or value: a column of predicted quantities. Raises LoadError.
     """
+    if value:
+        if column or score or positive is not None or threshold is not None or classes:
+            raise refusal(
+                None, "value", expected="to stand alone", got="further arguments",
+                hint="A predicted quantity has no classes.",
+            )  # fmt: skip
+        from dlaudit.models.quantities import Recorded
+
+        return Recorded(value)
     if bool(column) == bool(score):
         raise refusal(
             None, "args", expected="either column or score", got="both" if column else "neither",
