@@ -26,7 +26,7 @@ PAGE = Path(__file__).parent / "what-works-with-what.md"
 OWN = "dlaudit"
 FAMILIES = {"foolbox": ("foolbox:LinfDeepFoolAttack", "foolbox:BoundaryAttack")}
 """A family is shown by a member that uses gradients, and one that asks for decisions only."""
-MODEL_WORDS = ("decisions", "logits", "gradients", "module")
+MODEL_WORDS = ("decisions", "queries", "logits", "gradients", "module")
 DATA_WORDS = ("labels", "groups", "mask", "images", "tabular", "tokens")
 
 NET = """
@@ -55,7 +55,8 @@ offers. A check whose needs are not met is skipped, visibly, and
 """
 
 WORDS = """
-- **decisions**: a class for each sample. **logits**: a number for each class (one binary logit and
+- **decisions**: a class for each sample. **queries**: decisions on any input, as an attacker makes
+  them; recorded decisions have none. **logits**: a number for each class (one binary logit and
   probabilities are recognised). **gradients**: of a loss with respect to the inputs. **module**: a
   torch module that can be opened, layer by layer.
 - **labels**: the right class. **groups**: attributes of the samples, such as a region or an age band.
@@ -165,7 +166,8 @@ def model_offers(part: Part, root: Path, registry: Registry) -> frozenset[str]:
     """What a model offers that the loader opened."""
     args = MODELS[part.name](root)
     model: Model = load("models", Loader(use=part.name, args=args), root, registry, Model)
-    return model.offers
+    # Whoever gives logits for an input can be asked about any.
+    return model.offers | {"queries"} if "logits" in model.offers else model.offers
 
 
 def data_offers(part: Part, root: Path, registry: Registry) -> frozenset[str]:

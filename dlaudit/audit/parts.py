@@ -83,9 +83,10 @@ class Passes:
 class Model(ABC):
     """Something that answers. Subclasses set ``card``, ``classes``, ``offers`` and ``bounds``.
 
-    offers: words out of ``decisions`` (class labels), ``logits``, ``gradients`` and ``module`` (a
-    torch module can be opened). bounds: the valid range of inputs, ``(low, high)``, each a number or
-    an array like one input; None where inputs are unbounded. classes: one name per logit.
+    offers: words out of ``decisions`` (class labels), ``queries`` (they answer to any input, not only
+    to the data's; implied by logits), ``logits``, ``gradients`` and ``module`` (a torch module can be
+    opened). bounds: the valid range of inputs, ``(low, high)``, each a number or an array like one
+    input; None where inputs are unbounded. classes: one name per logit.
     """
 
     card: Card

@@ -43,7 +43,7 @@ class BlackBox(Model):
         self.card = card
         self.bounds = bounds
         self.classes = classes
-        self.offers = frozenset({"decisions"} if form == "decisions" else {"decisions", "logits"})
+        self.offers = frozenset({"decisions", "queries" if form == "decisions" else "logits"})
         self.batch = batch
         self._answer = answer
         self._form = form

@@ -80,7 +80,7 @@ def test_class_indices_are_decisions_if_the_plan_says_so(folder):
     with pytest.raises(LoadError, match='output = "decisions"'):
         callable.load(root=folder, file="f.py:labels").recognise(X)
     model = callable.load(root=folder, file="f.py:labels", output="decisions")
-    assert model.offers == {"decisions"}
+    assert model.offers == {"decisions", "queries"}
     batch = Batch(X, DECIDED, np.arange(40).astype(str))
     np.testing.assert_array_equal(model.decide(batch).predicted, DECIDED)
     assert model.decide(batch).logits is None

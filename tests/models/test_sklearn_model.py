@@ -86,7 +86,7 @@ def test_probabilities_become_their_logarithms(tmp_path):
 def test_a_classifier_without_scores_gives_decisions_only(tmp_path):
     votes = SVC(decision_function_shape="ovo").fit(X, np.digitize(X[:, 1], [-1, 0, 1]))
     model = opened(tmp_path, votes)
-    assert model.offers == {"decisions"}
+    assert model.offers == {"decisions", "queries"}
     batch = Batch(X, Y, np.arange(120).astype(str))
     assert model.decide(batch).logits is None
     np.testing.assert_array_equal(model.decide(batch).predicted, votes.predict(X))
