@@ -71,8 +71,7 @@ class Album:
         mildest = sorted(self._best.items(), key=lambda one: (one[1].strength, one[0]))
         for kind, flip in mildest[: self._bench.keep_samples]:
             drawn = side_by_side(flip.clean, flip.changed, self._bench.model.bounds)
-            if drawn is None:
-                return
+            assert drawn is not None  # noqa: S101  (what is no picture was refused before)
             content, factor = drawn
             before, after = (
                 said(self._bench.classes, index, None) for index in (flip.label, flip.predicted)

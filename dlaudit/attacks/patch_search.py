@@ -73,11 +73,10 @@ def strongest(
         found[open_] = tried.x
         forward[open_] += tried.forward
         backward[open_] += tried.backward
-        if place + 1 == places:
-            break
-        missed = model.logits(tried.x).argmax(dim=1) == y[open_]
-        forward[open_] += 1
-        open_ = open_[missed]
+        if place + 1 < places:
+            missed = model.logits(tried.x).argmax(dim=1) == y[open_]
+            forward[open_] += 1
+            open_ = open_[missed]
         if not len(open_):
             break
     return Found(found, forward, backward)

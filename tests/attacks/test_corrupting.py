@@ -130,6 +130,11 @@ def test_out_of_focus_is_a_convolution_with_a_disk_as_scipy_does_it() -> None:
     assert int((hard > 0).sum()) == 13, "the whole points within radius 2"
 
 
+def test_one_pixel_is_its_own_blur() -> None:
+    x = torch.full((2, 3, 1, 1), 0.3)
+    assert torch.allclose(defocus_blur(x, (3, 0.5), 1, seeded()), x)
+
+
 def test_reading_between_pixels_is_scipys() -> None:
     x = pictures(1, 1, 7, 9)
     rows, columns = (3 * torch.randn(1, 7, 9, generator=seeded(k)) + 4 for k in (1, 2))

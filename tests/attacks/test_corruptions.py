@@ -265,6 +265,22 @@ def test_a_range_and_a_layout_of_the_users_own_give_the_same_decisions(
         assert (plain.table[name] == moved.table[name]).mean() > 0.97
 
 
+def test_the_set_of_constants_can_be_chosen_and_stands_beside_every_number(
+    digits: Any, seen: Callable[..., Seen]
+) -> None:
+    error = {}
+    for constants in ("auto", "cifar-10-c", "imagenet-c"):
+        check = Corruptions(
+            corruptions=("gaussian_noise",), severities=(5,), samples=80, constants=constants
+        )
+        found = seen(check, digits.model(), digits.x, digits.y)
+        cell = found.one("corrupted_accuracy")
+        assert cell.conditions["side"] == 8
+        error[cell.conditions["constants"], constants] = 1 - cell.value
+    assert error["cifar-10-c", "auto"] == error["cifar-10-c", "cifar-10-c"]
+    assert error["imagenet-c", "imagenet-c"] > error["cifar-10-c", "cifar-10-c"]
+
+
 def test_pictures_of_flips_are_kept_where_the_plan_says_so(
     digits: Any, seen: Callable[..., Seen]
 ) -> None:

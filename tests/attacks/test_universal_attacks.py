@@ -261,7 +261,7 @@ def test_who_teaches_is_not_judged_and_the_numbers_speak_of_the_others(
     "attack",
     [
         Universal(epsilon=Epsilon([0, 0.05, 0.2]), steps=10),
-        Universal(epsilon=Epsilon([0.1, 0.3]), steps=10, target="8"),
+        Universal(epsilon=Epsilon([0, 0.1, 0.3]), steps=10, target="8"),
         Patch(epsilon=Epsilon([0, 0.05, 0.2]), steps=10, places=3),
         Patch(epsilon=Epsilon([0.05, 0.2]), steps=10, places=3, target="8"),
         Patch(epsilon=Epsilon([0.05, 0.2]), steps=5, places=2, mode="sample"),
