@@ -1,7 +1,8 @@
 """The transfer matrix: what examples made on one model do to another.
 
-Knows the measurement ``transfer_rate`` and its conditions ``source`` and ``judged``; never how
-examples are made. Pairs without a number are shown as such, never as 0.
+Knows the measurements ``transfer_rate``, with its conditions ``source`` and ``judged``, and
+``source_success``, which stands on the diagonal; never how examples are made. Pairs without a number
+are shown as such, never as 0.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dlaudit.audit.record import Measured, Measurement, Scalar, Undefined
 from dlaudit.reports import wording
 from dlaudit.reports.outline import Outline
 
-RATE = "transfer_rate"
+RATE, OWN = "transfer_rate", "source_success"
 PAIR = ("source", "judged")
 LEVELS = 5
 
@@ -49,9 +50,9 @@ def transfers(outline: Outline) -> tuple[Transfer, ...]:
         both: tuple[Measurement | Undefined, ...] = (
             *run.outcome.measurements, *run.outcome.undefined
         )  # fmt: skip
-        numbers = [
-            one for one in both if one.name == RATE and all(key in one.conditions for key in PAIR)
-        ]
+        numbers = [one for one in both if place_of(one) is not None]
+        if not any(one.name == RATE for one in numbers):
+            continue
         alike: dict[tuple[tuple[str, Scalar], ...], list[Measurement | Undefined]] = {}
         for one in numbers:
             rest = {k: v for k, v in one.conditions.items() if k not in PAIR}
@@ -64,11 +65,11 @@ def transfers(outline: Outline) -> tuple[Transfer, ...]:
 def _transfer(
     run: str, common: dict[str, Scalar], numbers: list[Measurement | Undefined]
 ) -> Transfer:
-    sources = tuple(dict.fromkeys(str(one.conditions["source"]) for one in numbers))
-    judged = tuple(dict.fromkeys(str(one.conditions["judged"]) for one in numbers))
+    placed = [(place, one) for one in numbers if (place := place_of(one)) is not None]
+    sources = tuple(dict.fromkeys(source for (source, _), _ in placed))
+    judged = tuple(dict.fromkeys(other for (_, other), _ in placed))
     pairs: dict[tuple[str, str], Pair] = {}
-    for one in numbers:
-        place = (str(one.conditions["source"]), str(one.conditions["judged"]))
+    for place, one in placed:
         if isinstance(one, Undefined):
             pairs[place] = Pair(None, 0, one.reason)
         else:
@@ -78,6 +79,16 @@ def _transfer(
         (source, tuple(pairs.get((source, other)) for other in judged)) for source in sources
     )
     return Transfer(run, common, judged, rows)
+
+
+def place_of(one: Measurement | Undefined) -> tuple[str, str] | None:
+    """(source, judged) of a number, or None if it has no place in a matrix."""
+    source, judged = one.conditions.get("source"), one.conditions.get("judged")
+    if source is None:
+        return None
+    if one.name == OWN:
+        return str(source), str(source)
+    return (str(source), str(judged)) if one.name == RATE and judged is not None else None
 
 
 def words(pair: Pair) -> wording.Shown:

@@ -420,10 +420,12 @@ def test_a_doctor_without_any_attack_is_shown_too():
 
 
 def test_the_transfer_matrix_shows_every_pair_and_no_number_where_there_is_none(tmp_path):
-    numbers = tuple(
-        rate("transfer_rate", k, 100, conditions={"source": s, "judged": j, "norm": "linf", "epsilon": 0.1})
-        for s, j, k in (("net", "net", 97), ("net", "other", 41), ("other", "other", 88))
-    )  # fmt: skip
+    shared = {"norm": "linf", "epsilon": 0.1}
+    numbers = (
+        rate("source_success", 97, 100, conditions={**shared, "source": "net"}),
+        rate("transfer_rate", 41, 100, conditions={**shared, "source": "net", "judged": "other"}),
+        rate("source_success", 88, 100, conditions={**shared, "source": "other"}),
+    )
     gap = Undefined(
         name="transfer_rate", reason="nothing was fooled",
         conditions={"source": "other", "judged": "net", "norm": "linf", "epsilon": 0.1},
@@ -439,6 +441,71 @@ def test_the_transfer_matrix_shows_every_pair_and_no_number_where_there_is_none(
     page = Page(html.render(record))
     for words in ("made on", "shown to other", "0.41", "nothing was fooled"):
         assert words in page.text, words
+
+
+@pytest.mark.parametrize(
+    "conditions", [{}, {"source": "a"}, {"judged": "b"}], ids=["none", "source", "judged"]
+)
+def test_rates_without_their_models_have_no_place_in_a_matrix(conditions):
+    run = run_of(
+        "a.b", Measured(measurements=(rate("transfer_rate", 1, 2, conditions=conditions),))
+    )
+    assert transfers(Outline(record_of((run,)))) == ()
+    alone = run_of(
+        "a.b", Measured(measurements=(rate("source_success", 1, 2, conditions={"source": "a"}),))
+    )
+    assert transfers(Outline(record_of((alone,)))) == ()
+
+
+# -- whatever a record holds -------------------------------------------------------------------------
+
+
+SCALARS = st.one_of(
+    st.booleans(), st.integers(-3, 300), st.floats(-1, 1e9, allow_nan=False), st.text(max_size=9)
+)
+CONDITIONS = st.dictionaries(
+    st.sampled_from(["epsilon", "norm", "source", "judged", "statistic", "threshold", "bounds", "stages"]),
+    SCALARS, max_size=6,
+)  # fmt: skip
+NAMES = st.sampled_from(["robust_accuracy", "clean_accuracy", "transfer_rate", "diagnostic",
+                         "diagnostics_failed", "source_success"])  # fmt: skip
+
+
+@st.composite
+def odd_runs(draw):
+    """Runs whose measurements have the names of these panels and anything for conditions."""
+    runs = []
+    for k in range(draw(st.integers(1, 4))):
+        numbers = tuple(
+            rate(
+                draw(NAMES), draw(st.integers(0, 9)), 9, conditions=draw(CONDITIONS),
+                caveats=draw(st.sampled_from([(), (MASKED,)])),
+                slice=draw(st.sampled_from([{}, {"diagnostic": "d"}, {"class": "1"}])),
+            )
+            for _ in range(draw(st.integers(0, 6)))
+        )  # fmt: skip
+        gaps = tuple(
+            Undefined(name=draw(NAMES), reason="why", conditions=draw(CONDITIONS))
+            for _ in range(draw(st.integers(0, 2)))
+        )
+        runs.append(run_of(f"attacks.r{k}", Measured(measurements=numbers, undefined=gaps)))
+    return tuple(runs)
+
+
+@given(odd_runs())
+@settings(max_examples=60, deadline=None)
+def test_whatever_stands_in_a_record_gives_a_page_and_no_void_figure_without_its_word(runs):
+    record = record_of(runs)
+    page = Page(html.render(record))
+    assert page.faults == []
+    assert len(page.ids) == len(set(page.ids))
+    voids = {
+        run.id
+        for run in runs
+        for one in run.outcome.measurements
+        if one.name == "robust_accuracy" and one.caveats
+    }
+    assert {attrs["data-void"] for attrs in page.having("data-void")} == voids
 
 
 # -- failures as pictures -----------------------------------------------------------------------------
