@@ -155,6 +155,7 @@ def truths_of(cells, sizes):
     }
 
 
+@pytest.mark.slow
 def test_every_interval_holds_its_level_on_average_also_where_nothing_is_amplified(monkeypatch):
     for name in ("mcnemar", "newcombe", "normal_quantile"):
         monkeypatch.setattr(amplify, name, lru_cache(None)(getattr(statistics, name)))

@@ -67,7 +67,7 @@ def test_conditions_state_the_protocol(bench_of, rows_of, told):
     assert found["accuracy", "a"].conditions == {"minimum": 7, "split": "test"}
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(
     counts=st.lists(
         st.tuples(*[st.integers(0, 40)] * 4).filter(lambda counts: sum(counts) > 0),
@@ -395,7 +395,7 @@ def test_the_interval_of_balanced_accuracy_holds_its_level():
             found = gaps.mean_of_two(Proportion(int(one), m), Proportion(int(other), n)).interval
             held.append(found.low <= (p + q) / 2 <= found.high)
     print(f"balanced accuracy: coverage {np.mean(held):.4f} over 1200 trials")
-    assert np.mean(held) >= 0.94
+    assert np.mean(held) >= 0.945
 
 
 @settings(max_examples=60, deadline=None)

@@ -85,9 +85,10 @@ def test_the_calibration_error_of_a_case_computed_by_hand():
     assert found.interval.low == 0
 
 
+@pytest.mark.slow
 def test_intervals_hold_their_level():
     rng = np.random.default_rng(5)
-    trials, held = 150, {"auc": [], "slope": [], "ece": [], "distance": []}
+    trials, held = 600, {"auc": [], "slope": [], "ece": [], "distance": []}
     for m, n, apart in ((30, 30, 0.0), (40, 200, 1.5), (150, 150, 0.5)):
         hits = []
         for _ in range(trials):
@@ -109,10 +110,10 @@ def test_intervals_hold_their_level():
         for name, hits in (("ece", ece), ("slope", slope), ("distance", far)):
             held[name].append(np.mean(hits))
     print({name: [round(float(share), 3) for share in shares] for name, shares in held.items()})
-    assert min(np.mean(held["auc"]), np.mean(held["ece"]), np.mean(held["distance"])) >= 0.945
-    assert np.mean(held["slope"]) >= 0.93  # Wald, 300 trials
+    assert min(np.mean(shares) for shares in held.values()) >= 0.945
 
 
+@pytest.mark.slow
 def test_a_group_scored_too_high_is_seen_and_its_clean_twin_is_not(scored, told):
     accused = {0.8: 0, 0.0: 0}
     for seed in range(1000, 1020):

@@ -104,10 +104,11 @@ def test_counts_of_both_halves_add_up_and_no_slice_is_smaller_than_the_minimum(s
     assert any("a is u" in one.words for one in found.slices)
 
 
+@pytest.mark.slow
 def test_intervals_of_confirmed_slices_hold_the_truth():
     rng = np.random.default_rng(3)
     held = []
-    for _ in range(150):
+    for _ in range(500):
         n = 1200
         groups = {name: rng.choice(list("uv"), n) for name in "abcd"}
         conditions = features.conditions_of_groups(groups, most=5)
@@ -120,7 +121,7 @@ def test_intervals_of_confirmed_slices_hold_the_truth():
             if one.interval is not None and one.words == "a is u"
         ]
     print(f"confirmed slices: coverage {np.mean(held):.3f} over {len(held)}")
-    assert np.mean(held) >= 0.93
+    assert np.mean(held) >= 0.945
 
 
 def test_columns_are_told_by_value_quarter_and_gap():
