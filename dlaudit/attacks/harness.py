@@ -160,7 +160,7 @@ def attack_block(
         threat = terms.threat(part, epsilon)
         if found is None or not attack.minimal:
             budget = attack.epsilon.values[-1] if attack.minimal else epsilon
-            aim = structs.replace(threat, epsilon=budget, bounds=told(model.bounds, part.x))
+            aim = structs.replace(threat, epsilon=budget, bounds=told(threat.bounds, part.x))
             # A copy: what the search does to its inputs must not move the point it is judged from.
             copy = part._replace(x=part.x.clone(), y=part.y.clone())
             randomness = block.generator(f"epsilon={aim.epsilon!r}")

@@ -115,8 +115,10 @@ class Walk:
             self._try(at, self.change(at, noise))
 
     def _try(self, at: Tensor, change: Tensor) -> None:
+        if not len(at):
+            return
         x = self.moved(at, change)
-        fooled = self.ask.fooled(at, x) if len(at) else torch.zeros(0, dtype=torch.bool)
+        fooled = self.ask.fooled(at, x)
         self.keep(at[fooled], x[fooled])
 
     def _range(self) -> tuple[Tensor, Tensor]:

@@ -71,19 +71,28 @@ class Sparse(Attack, frozen=True, kw_only=True):
         return self.needs.missing(model=have, data=data, train_fn=train_fn)
 
     def terms(self, bench: Bench) -> Terms:
-        """See ``Attack.terms``; a budget of pixels allows all channels of so many places."""
+        """See ``Attack.terms``; a budget of pixels allows all channels of so many places.
+
+        An l0 budget says nothing of how far a value may move: where the model declares no finite range,
+        each value keeps to those that the test split holds.
+        """
+        from dlaudit.attacks.pixels import Pixels, finite, observed
+
         terms = super().terms(bench)
-        if not self.pixels:
-            return terms
-        from dlaudit.attacks.pixels import Pixels
+        seen = None if finite(bench.model.bounds) else observed(bench.data.batches("test"))
 
         def threat(batch: Batch, epsilon: float) -> Threat:
+            plain = terms.threat(batch, epsilon)
+            if seen is not None:
+                plain = structs.replace(plain, bounds=seen)
+            if not self.pixels:
+                return plain
             channels = batch.x.shape[1] if batch.x.ndim == 4 else 1
             rules = Pixels(int(epsilon))
-            plain = terms.threat(batch, epsilon)
             return structs.replace(plain, epsilon=epsilon * channels, rules=rules)
 
-        return terms._replace(threat=threat)
+        stated = {} if seen is None else {"bounds": "as observed in the test split"}
+        return terms._replace(threat=threat, stated={**terms.stated, **stated})
 
     def perturb(
         self, model: Model, batch: Batch, threat: Threat, generator: torch.Generator

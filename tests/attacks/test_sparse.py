@@ -203,12 +203,25 @@ def test_every_pass_is_counted_and_told_beforehand(
         assert result.cost.backward <= told.backward
 
 
-def test_without_a_finite_range_any_value_could_do_anything_so_it_is_refused(
+def test_without_a_finite_range_each_value_keeps_to_those_that_the_data_hold(
     linear: Any, attacked: Callable[..., Any]
 ) -> None:
+    inner = (linear.x.min(axis=0), linear.x.max(axis=0))
+    declared = attacked(Sparse(), linear.model(inner), linear.x, linear.y)
+    for bounds in (None, (0, np.inf)):
+        result = attacked(Sparse(), linear.model(bounds), linear.x, linear.y)
+        assert result.curve() == declared.curve()
+        assert result.measurements[1].conditions["bounds"] == "as observed in the test split"
+    assert declared.measurements[1].conditions["bounds"] == "per feature"
+    batch = Batch(torch.zeros(1, 2), torch.zeros(1, dtype=torch.int64), np.array(["a"]))
     for bounds in (None, (0, np.inf)):
         with pytest.raises(NotOffered, match="expected finite bounds"):
-            attacked(Sparse(), linear.model(bounds), linear.x, linear.y)
+            Sparse().perturb(
+                linear.model(),
+                batch,
+                Threat(norm="l0", epsilon=1.0, bounds=bounds),
+                torch.Generator(),
+            )
     with pytest.raises(NotOffered, match="pixels: expected images"):
         attacked(Sparse(pixels=True), linear.model((0, 1)), linear.x, linear.y)
 
