@@ -150,6 +150,11 @@ class Proxies(ByGroup, frozen=True, kw_only=True):
         names = [table.names[i] for i in kept]
         categories = np.array([name in table.codes for name in names])
         columns = matching.scaled(table.values[rows][:, kept], categories)
+        if not columns.shape[1]:
+            for name in MATCHES:
+                reason = f"every column beside {part.attribute} is constant: nothing to be alike in"
+                yield Undefined(name=name, reason=reason, conditions=stated)
+            return
         codes, selected = part.codes[rows], answers.predicted[rows] == positive
         partners = np.flatnonzero(codes == reference)
         for group, where in enumerate(part.slices):
