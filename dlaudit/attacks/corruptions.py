@@ -199,7 +199,7 @@ class Corruptions(Check, frozen=True, kw_only=True):
             conditions = {**stated, **self._asked(family, names)}
             yield Measurement(
                 name="mean_corruption_error", value=float(shares.mean()), n=len(shares),
-                interval=mean_of_shares(shares, bench.rng(f"mean error {family}")),
+                interval=mean_of_shares(shares),
                 direction="lower", conditions=conditions,
             )  # fmt: skip
             if self.baseline is not None:
@@ -253,12 +253,11 @@ class Corruptions(Check, frozen=True, kw_only=True):
             )
             return Undefined(name=measured, reason=reason, conditions=conditions)
         value = float(np.mean([wrong[name].mean() / theirs[name] for name in names]))
-        rng = bench.rng(f"relative error {family}")
         if isinstance(self.baseline, dict):
             # Linear in the samples: a mean of numbers in [0, largest], so the same interval, scaled.
             each = np.mean([wrong[name] / theirs[name] for name in names], axis=0)
             largest = float(np.mean([1 / theirs[name] for name in names]))
-            unit = mean_of_shares(each / largest, rng)
+            unit = mean_of_shares(each / largest)
             interval = type(unit)(
                 low=unit.low * largest,
                 high=unit.high * largest,
@@ -274,7 +273,7 @@ class Corruptions(Check, frozen=True, kw_only=True):
                 pairs = zip(means[: len(names)], means[len(names) :], strict=True)
                 return np.mean([ours / theirs for ours, theirs in pairs], axis=0)
 
-            found = bootstrap([*ours, *rivals], ratio, rng)
+            found = bootstrap([*ours, *rivals], ratio, bench.rng(f"relative error {family}"))
             if found is None:
                 reason = (
                     "no resample of the samples gives another ratio, or one leaves the baseline "

@@ -12,25 +12,40 @@ import numpy as np
 
 from dlaudit.attacks.pictures import said, side_by_side
 from dlaudit.audit.record import Artifact, Interval
-from dlaudit.audit.statistics import LEVEL, bootstrap, wilson
+from dlaudit.audit.statistics import LEVEL, wilson
 
 if TYPE_CHECKING:
     from dlaudit.audit.bench import Bench
 
+FEW = 30
+"""Below so many samples that show anything, a variance is a guess (coverage: tests/attacks)."""
 
-def mean_of_shares(shares: np.ndarray, rng: np.random.Generator) -> Interval:
+
+def mean_of_shares(shares: np.ndarray, level: float = LEVEL) -> Interval:
     """Interval of the mean of (n,) numbers in [0, 1], one for each sample.
 
     All that was seen of a sample counts as one observation, so that cells which share their samples
-    are not taken for independent ones. Where all are equal, and below three samples, it is what
-    samples unlike those seen could add: a share of at most Wilson's upper end at 0 of n.
+    are not taken for independent ones: Wilson's interval at the effective number of samples, n times
+    mean (1 - mean) / variance (Kish's; Korn and Graubard 1998), with Student's quantile. Where fewer
+    than 30 samples show any share, or any rest, the variance is not known and n itself is taken,
+    which is safe: no numbers in [0, 1] vary more than 0 and 1 do.
     """
-    found = bootstrap([shares], np.mean, rng)
-    if found is not None:
-        return found
-    unlike = wilson(0, len(shares)).high
-    low, high = (1 - unlike) * float(shares.min()), (1 - unlike) * float(shares.max()) + unlike
-    return Interval(low=low, high=high, level=LEVEL, method="wilson-unlike")
+    from scipy.special import stdtrit
+
+    n, mean = len(shares), float(shares.mean())
+    effective = float(n)
+    if min(int((shares > 0).sum()), int((shares < 1).sum())) >= FEW:
+        # No spread at all is a lucky draw, not an infinite number of samples.
+        if np.ptp(shares) > 0:
+            effective *= max(1.0, mean * (1 - mean) / float(shares.var(ddof=1)))
+    z = float(stdtrit(max(n - 1, 1), (1 + level) / 2))
+    centre = mean + z * z / (2 * effective)
+    half = z * float(np.sqrt(mean * (1 - mean) / effective + (z / (2 * effective)) ** 2))
+    scale = 1 + z * z / effective
+    return Interval(
+        low=max(0.0, (centre - half) / scale), high=min(1.0, (centre + half) / scale), level=level,
+        method="wilson-effective",
+    )  # fmt: skip
 
 
 class Flip(NamedTuple):

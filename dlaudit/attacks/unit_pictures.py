@@ -50,7 +50,7 @@ class UnitPictures(NamedTuple):
             )
             raise NotOffered(message)
         layout = Planes.of(clean.shape[1:])
-        low, high = (torch.as_tensor(end, dtype=torch.float64) for end in bench.model.bounds)
+        low, high = (torch.as_tensor(end, dtype=torch.float64).cpu() for end in bench.model.bounds)
         unit = (clean.double() - low) / (high - low)
         return cls(layout.spread(unit).float().clamp(0, 1), clean, low, high, layout)
 

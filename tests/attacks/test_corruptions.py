@@ -18,6 +18,7 @@ from dlaudit.attacks.planes import Planes
 from dlaudit.attacks.severities import COMMON, LIGHTING
 from dlaudit.audit.bench import Subject
 from dlaudit.audit.evidence import EvidenceStore
+from dlaudit.audit.statistics import wilson
 from dlaudit.errors import NotOffered
 from dlaudit.testing import conforms
 
@@ -341,14 +342,36 @@ class Whole(nn.Module):
 
 def test_the_interval_of_a_mean_of_shares_takes_a_sample_for_one_observation() -> None:
     rng = np.random.default_rng(0)
-    shares = rng.integers(0, 6, 80) / 5
-    one = mean_of_shares(shares, np.random.default_rng(1))
-    half = 1.96 * shares.std(ddof=1) / np.sqrt(80)
-    assert one.high - one.low == pytest.approx(2 * half, rel=0.15)
-    still = mean_of_shares(np.zeros(50), np.random.default_rng(1))
-    assert still.low == 0
-    assert 0 < still.high < 0.1
-    assert still.method == "wilson-unlike"
+    shares = rng.integers(0, 6, 400) / 5
+    one = mean_of_shares(shares)
+    half = 1.96 * shares.std(ddof=1) / np.sqrt(400)
+    assert one.high - one.low == pytest.approx(2 * half, rel=0.02)
+    assert one.low < shares.mean() < one.high
+    zero_or_one = mean_of_shares(np.arange(400) % 4 == 0)
+    expected = wilson(100, 400)
+    assert zero_or_one.low == pytest.approx(expected.low, abs=1e-3)
+    assert zero_or_one.high == pytest.approx(expected.high, abs=1e-3)
+    for still in (np.zeros(50), np.ones(50), np.full(50, 0.4), np.array([0.4])):
+        found = mean_of_shares(still)
+        assert found.low <= still.mean() <= found.high
+        assert found.high - found.low > 0.05, "no spread is a lucky draw"
+
+
+@pytest.mark.parametrize("spread", [0.3, 3.0])
+@pytest.mark.parametrize(
+    ("rate", "n"), [(0.005, 100), (0.02, 200), (0.2, 40), (0.2, 200), (0.9, 100)]
+)
+def test_the_interval_of_a_mean_of_shares_holds_the_truth_as_often_as_it_says(
+    rate: float, n: int, spread: float
+) -> None:
+    """Samples differ in how hard they are (beta), so their 75 cells are far from independent."""
+    rng = np.random.default_rng(12)
+    held, runs = 0, 800
+    for _ in range(runs):
+        hardness = rng.beta(rate * spread, (1 - rate) * spread, n)
+        interval = mean_of_shares(rng.binomial(75, hardness) / 75)
+        held += interval.low <= rate <= interval.high
+    assert held / runs >= 0.935
 
 
 def test_the_check_keeps_to_the_contract() -> None:
