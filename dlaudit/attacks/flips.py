@@ -34,10 +34,10 @@ def mean_of_shares(shares: np.ndarray, level: float = LEVEL) -> Interval:
 
     n, mean = len(shares), float(shares.mean())
     effective = float(n)
-    if min(int((shares > 0).sum()), int((shares < 1).sum())) >= FEW:
-        # No spread at all is a lucky draw, not an infinite number of samples.
-        if np.ptp(shares) > 0:
-            effective *= max(1.0, mean * (1 - mean) / float(shares.var(ddof=1)))
+    some = min(int((shares > 0).sum()), int((shares < 1).sum()))
+    # No spread at all is a lucky draw, not an infinite number of samples.
+    if some >= FEW and np.ptp(shares) > 0:
+        effective *= max(1.0, mean * (1 - mean) / float(shares.var(ddof=1)))
     z = float(stdtrit(max(n - 1, 1), (1 + level) / 2))
     centre = mean + z * z / (2 * effective)
     half = z * float(np.sqrt(mean * (1 - mean) / effective + (z / (2 * effective)) ** 2))

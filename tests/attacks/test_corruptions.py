@@ -347,7 +347,7 @@ def test_the_interval_of_a_mean_of_shares_takes_a_sample_for_one_observation() -
     half = 1.96 * shares.std(ddof=1) / np.sqrt(400)
     assert one.high - one.low == pytest.approx(2 * half, rel=0.02)
     assert one.low < shares.mean() < one.high
-    zero_or_one = mean_of_shares(np.arange(400) % 4 == 0)
+    zero_or_one = mean_of_shares((np.arange(400) % 4 == 0).astype(float))
     expected = wilson(100, 400)
     assert zero_or_one.low == pytest.approx(expected.low, abs=1e-3)
     assert zero_or_one.high == pytest.approx(expected.high, abs=1e-3)
