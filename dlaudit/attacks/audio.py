@@ -21,14 +21,18 @@ if TYPE_CHECKING:
     from dlaudit.audit.bench import Bench
 
 
+QUIET = [40.0, 30.0, 20.0]
+"""Decibels, where neither a ratio nor a budget is given."""
+
+
 class Audio(PGD, frozen=True, kw_only=True):
     """Projected gradient descent on signals, within a signal-to-noise ratio in decibels.
 
     snr: the least ratio that the attacker keeps to, a number or a curve of them. In l2 it is that of
     energies, 20 log10(‖x‖₂ / ‖delta‖₂); in linf that of peaks, minus the dB_x(delta) of Carlini &
     Wagner (2018). A signal's own norm is the unit of its budget: epsilon = 10^(-snr/20) follows from
-    snr and is not given. A silent signal has no ratio: it is counted as left out and is in no other
-    number.
+    snr, and may be given in its place. A silent signal has no ratio: it is counted as left out and is
+    in no other number.
     """
 
     measures: ClassVar[tuple[str, ...]] = (*PGD.measures, "left_out")
@@ -36,19 +40,21 @@ class Audio(PGD, frozen=True, kw_only=True):
     scales: ClassVar[bool] = False
 
     norm: Norm = "l2"
-    snr: float | list[float] = msgspec.field(default_factory=lambda: [40.0, 30.0, 20.0])
+    snr: float | list[float] | None = None
 
     def __post_init__(self) -> None:
-        """Refuse ratios that are none, and budgets that do not follow from them."""
-        ratios = self.snr if isinstance(self.snr, list) else [self.snr]
-        if not ratios or not all(math.isfinite(one) for one in ratios):
-            message = f"snr: expected a number of decibels or a list of them, got {self.snr}"
-            raise ValueError(message)
-        budgets = Epsilon([10 ** (-one / 20) for one in ratios])
-        if self.epsilon is not IN_255 and self.epsilon != budgets:
-            message = "epsilon: expected none, because it follows from snr"
-            raise ValueError(message)
-        msgspec.structs.force_setattr(self, "epsilon", budgets)
+        """Refuse ratios that are none, and budgets that contradict them."""
+        given = QUIET if self.snr is None and self.epsilon is IN_255 else self.snr
+        if given is not None:
+            ratios = given if isinstance(given, list) else [given]
+            if not ratios or not all(math.isfinite(one) for one in ratios):
+                message = f"snr: expected a number of decibels or a list of them, got {self.snr}"
+                raise ValueError(message)
+            budgets = Epsilon([10 ** (-one / 20) for one in ratios])
+            if self.epsilon is not IN_255 and self.epsilon != budgets:
+                message = f"epsilon: expected none beside snr, which says {budgets.plain}"
+                raise ValueError(message)
+            msgspec.structs.force_setattr(self, "epsilon", budgets)
         super().__post_init__()
 
     def terms(self, bench: Bench) -> Terms:
@@ -67,9 +73,9 @@ class Audio(PGD, frozen=True, kw_only=True):
 
     def conditions(self, epsilon: float) -> dict[str, Scalar]:
         """See ``Attack.conditions``; epsilon and steps are in units of each signal's own norm."""
-        decibels = -20 * math.log10(epsilon)
-        stated = {**super().conditions(epsilon), "snr_db": round(decibels, 9)}
-        return {name: value for name, value in stated.items() if name != "snr"}
+        stated = super().conditions(epsilon)
+        stated.pop("snr", None)
+        return stated | ({"snr_db": round(-20 * math.log10(epsilon), 9)} if epsilon else {})
 
 
 def loudness(x: Tensor, norm: Norm) -> Tensor:

@@ -16,6 +16,7 @@ from torch import nn
 from dlaudit import Epsilon, TorchModel, Undefined
 from dlaudit.attacks.audio import Audio
 from dlaudit.audit.parameters import parameters_of
+from dlaudit.testing import conforms
 
 RATE, LENGTH = 400, 160
 
@@ -175,8 +176,14 @@ def test_the_budget_follows_from_the_ratio_and_survives_being_written_down() -> 
     assert attack.epsilon.values == (0.01, 0.1)
     stored = parameters_of(attack)
     assert Audio(snr=stored["snr"], epsilon=Epsilon(stored["epsilon"])) == attack
-    with pytest.raises(ValueError, match="epsilon: expected none"):
+    with pytest.raises(ValueError, match=r"epsilon: expected none beside snr, which says 0\.1"):
         Audio(snr=20.0, epsilon=Epsilon(0.5))
+    assert Audio().epsilon.values == pytest.approx([0.01, 10**-1.5, 0.1])
+    given = Audio(epsilon=Epsilon([0, 0.1]))
+    assert given.epsilon.values == (0, 0.1)
+    assert given.conditions(0.1)["snr_db"] == 20
+    assert "snr_db" not in given.conditions(0)
+    conforms("attack", "attacks.audio")
 
 
 @pytest.mark.parametrize("snr", [[], [math.nan], math.inf])
