@@ -37,9 +37,10 @@ class Tabular(Attack, frozen=True, kw_only=True):
     ``"total = a + b"`` or ``"debt <= 0.4 * income"``; names that are no plain words stand in quotes.
 
     steps, restarts: of the search along gradients, left out for models without; queries: tries without
-    gradients for each sample (with fewer than four a column, none is tried alone). A row that breaks a rule is never counted. ``refused_by_constraints`` is
-    the share of attacked rows that withstood, and would not have if rules were no matter. Rows that
-    break the rules when clean, or have gaps, are left out and counted.
+    gradients for each sample (with fewer than four a column, none is tried alone). A row that breaks a
+    rule is never counted. ``refused_by_constraints`` is the share of attacked rows that withstood, and
+    would not have if rules were no matter. Rows that break the rules when clean, or have gaps, are left
+    out and counted.
     """
 
     needs: ClassVar[Needs] = Needs(model=("decisions",), data=("labels", "tabular"))
