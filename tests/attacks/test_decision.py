@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -13,11 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from dlaudit import Batch, Epsilon, Threat
+from dlaudit import Batch, Bench, Epsilon, Measurement, Threat
 from dlaudit.attacks.ball import Ball
 from dlaudit.attacks.decision import Decision
 from dlaudit.attacks.pgd import PGD
 from dlaudit.attacks.via_foolbox import Foolbox
+from dlaudit.audit.bench import Subject
+from dlaudit.audit.evidence import EvidenceStore
 from dlaudit.audit.parts import decode_parameter
 from dlaudit.audit.record import Card
 from dlaudit.models.black_box import BlackBox
@@ -58,6 +61,7 @@ def test_on_a_flat_boundary_it_comes_as_near_as_there_is_to_come(norm: Any, line
     assert ratio.max() < 1.25
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("norm", "steps"), [("l2", 10), ("linf", 8)])
 def test_it_is_nearer_than_foolbox_at_no_more_questions(norm: Any, steps: int, digits: Any) -> None:
     model = digits.model()
@@ -142,6 +146,50 @@ def test_a_forest_on_a_table_is_attacked_within_per_feature_budgets(
     assert curve[1.0] < curve[0.25] <= result.one("clean_accuracy").value
     assert curve[1.0] < 0.5
     assert (result.table["distance"][result.table["fooled"]] <= 1 + 1e-9).all()
+
+
+def test_a_pipeline_that_was_fitted_on_named_columns_is_shown_the_changed_rows(
+    tmp_path: Path,
+) -> None:
+    """Categories stay as they are (budget 0); what is judged is what the columns then say."""
+    import pandas as pd
+    from sklearn.compose import ColumnTransformer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+    from dlaudit.datasets.tables import load_csv
+
+    rng = np.random.default_rng(4)
+    frame = pd.DataFrame({"age": rng.uniform(18, 90, 120), "colour": rng.choice(["r", "g"], 120)})
+    frame["outcome"] = np.where(frame["age"] + 20 * (frame["colour"] == "r") > 60, "good", "bad")
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    prepare = ColumnTransformer(
+        [("words", OneHotEncoder(), ["colour"]), ("numbers", StandardScaler(), ["age"])]
+    )
+    fitted = make_pipeline(prepare, LogisticRegression()).fit(
+        frame[["colour", "age"]], frame["outcome"]
+    )
+    model = SklearnModel(fitted, "pipeline")
+    data = load_csv(root=tmp_path, path="t.csv", target="outcome")
+    model.meet(data)
+    bench = Bench(
+        Subject(model, data), run="attacks.decision", plan_seed=1, store=EvidenceStore(tmp_path),
+        cache=tmp_path / "cache",
+    )  # fmt: skip
+    attack = Decision(
+        epsilon_per_feature=[1.0, 0.0], epsilon=Epsilon([5, 20, 80]), queries=120, probes=20
+    )
+    numbers = [one for one in attack.measure(bench) if isinstance(one, Measurement)]
+    curve = [one.value for one in numbers if one.name == "robust_accuracy"]
+    clean = next(one.value for one in numbers if one.name == "clean_accuracy")
+    # The boundary lies at one age per colour: whoever is within the budget of it is fooled.
+    coefficient = fitted[-1].coef_[0] / np.array([1, 1, frame["age"].std(ddof=0)])
+    reach = np.abs(fitted.decision_function(frame[["colour", "age"]]) / coefficient[2])
+    right = fitted.predict(frame[["colour", "age"]]) == frame["outcome"]
+    expected = [float(np.mean(right & (reach > e))) for e in attack.epsilon]
+    assert clean == np.mean(right)
+    assert curve == pytest.approx(expected, abs=0.02)
 
 
 @settings(max_examples=20, deadline=None)

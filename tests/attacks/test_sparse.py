@@ -42,7 +42,7 @@ def logits_only(model: Any) -> BlackBox:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("search_by", ["gradient", "random"])
+@pytest.mark.parametrize("search_by", ["gradient", pytest.param("random", marks=pytest.mark.slow)])
 def test_on_a_linear_model_the_fewest_values_are_the_closed_form(
     search_by: Any, linear: Any, attacked: Callable[..., Any]
 ) -> None:
@@ -91,6 +91,7 @@ def test_one_and_two_pixels_are_found_where_trying_every_pair_finds_them(
     assert ((fooled > 0) & (fooled <= 2)).sum() >= 0.95 * (optimum <= 2).sum()
 
 
+@pytest.mark.slow
 def test_it_is_stronger_than_foolbox_at_every_budget(
     digits: Any, attacked: Callable[..., Any]
 ) -> None:
@@ -125,7 +126,7 @@ class Coloured(nn.Module):
         return torch.cat([torch.zeros_like(score), score], dim=1)
 
 
-@pytest.mark.parametrize("search_by", ["gradient", "random"])
+@pytest.mark.parametrize("search_by", ["gradient", pytest.param("random", marks=pytest.mark.slow)])
 def test_a_pixel_of_three_channels_counts_as_one_if_asked_and_as_three_values_if_not(
     search_by: Any, attacked: Callable[..., Any]
 ) -> None:

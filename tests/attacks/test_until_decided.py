@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 import torch
+from comparison import lasting
 from torch import nn
 
 from dlaudit import Attack, Batch, Epsilon, Rule, TorchModel
@@ -17,6 +18,8 @@ from dlaudit.audit.executor import InlineExecutor, Limits, ProcessExecutor
 from dlaudit.audit.judge import judge
 from dlaudit.audit.plan import Source
 from dlaudit.audit.record import CheckRun, Measured
+from dlaudit.audit.run_folder import JOURNAL, RECORD
+from dlaudit.errors import RunFolderError
 
 RUN = "attacks.tested"
 
@@ -190,6 +193,21 @@ def test_in_a_plan_it_is_sealed_and_leaves_checks_without_blocks_alone(
     assert soon.runs[0].outcome.measurements[1].n < plain.runs[0].outcome.measurements[1].n == 240
     assert soon.runs[1].outcome == plain.runs[1].outcome
     assert [one.status for one in soon.verdicts] == [one.status for one in plain.verdicts]
+
+
+def test_a_run_that_was_cut_off_goes_on_to_the_same_record(tmp_path: Any, plug: Any) -> None:
+    """The journal is cut in the middle of the line of the run that stopped early."""
+    asked = source(plug, until_decided=True)
+    whole, folder = audit(asked, InlineExecutor(), tmp_path / "run")
+    journal = folder.path / JOURNAL
+    seal, first, *_ = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(seal + first[: len(first) // 2])
+    (folder.path / RECORD).unlink()
+    resumed, _ = audit(asked, InlineExecutor(), folder.path, resume=True)
+    assert lasting(resumed) == lasting(whole)
+    plain = source(plug)
+    with pytest.raises(RunFolderError, match="was sealed with plan"):
+        audit(plain, InlineExecutor(), folder.path, resume=True)
 
 
 @pytest.mark.slow
