@@ -215,7 +215,7 @@ def obeyed(clean: np.ndarray, found: np.ndarray, reach: np.ndarray, *, changes: 
     a, b, total, debt, income, k = found[:6].astype(np.float64)
     eps = float(np.finfo(found.dtype).eps)
     return (
-        abs(total - a - b) <= eps * (abs(total) + abs(a) + abs(b)) * (1 + 1e-9)
+        abs(total - a - b) <= (eps + 4e-16) * (abs(total) + abs(a) + abs(b))
         and debt <= 0.4 * income + eps * (debt + income)
         and k <= income - 5 + eps * (abs(k) + income + 5)
         and float(k).is_integer()
