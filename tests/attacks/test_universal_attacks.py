@@ -128,6 +128,17 @@ def test_a_sticker_shortcut_is_found_and_its_clean_twin_cleared(
         assert clean.one("target_success").value == 0
 
 
+@pytest.mark.parametrize("kind", [Universal, Patch])
+def test_what_is_learned_fools_more_than_chance(
+    kind: Any, digits: Any, attacked: Callable[..., Any]
+) -> None:
+    """The control takes one step on one sample: little more than a pattern drawn at random."""
+    epsilon = Epsilon(0.25 if kind is Universal else 0.15)
+    taught = attacked(kind(epsilon=epsilon, steps=60), digits.model(), digits.x, digits.y)
+    chance = attacked(kind(epsilon=epsilon, steps=1, batch=1), digits.model(), digits.x, digits.y)
+    assert taught.one("robust_accuracy").interval.high < chance.one("robust_accuracy").interval.low
+
+
 def test_on_a_linear_model_the_patch_of_each_sample_is_the_best_of_all_windows(
     attacked: Callable[..., Any],
 ) -> None:
