@@ -27,7 +27,15 @@ import numpy as np
 from scipy.stats import binom, norm
 
 from dlaudit.audit import statistics
-from dlaudit.fairness import amplify, clustered, features, gaps, scoring, slice_search
+from dlaudit.fairness import (
+    amplify,
+    clustered,
+    errors_by_group,
+    features,
+    gaps,
+    scoring,
+    slice_search,
+)
 from dlaudit.fairness.rates import RATES, Proportion, Tally
 
 HERE = Path(__file__).resolve().parent
@@ -272,9 +280,60 @@ def calibration(trials: int) -> dict[str, list[Cell]]:
     return found
 
 
+def impact(trials: int) -> Iterator[Cell]:
+    """Impact ratios of rare selections, counts of zero among them: group 0 against the highest of three."""
+    for n, rate in product((30, 100, 300), (0.01, 0.03, 0.1)):
+        rng = np.random.default_rng([144, n, int(1000 * rate)])
+        hits = []
+        for counts in rng.binomial([n, 200, 300], [rate, 0.3, 0.4], size=(trials, 3)):
+            own, *rivals = (
+                Proportion(int(x), size) for x, size in zip(counts, (n, 200, 300), strict=True)
+            )
+            best = gaps.Best(rivals, "highest")
+            found = (
+                gaps.ratio_to_best(own, best, is_candidate=True)
+                if own.successes
+                else gaps.zero_to_best(own, best)
+            )
+            if isinstance(found, gaps.Gap):
+                hits.append(holds(found.interval, rate / 0.4))
+        yield Cell(f"n = {n}, rate {rate}", float(np.mean(hits)))
+
+
+ERRORS: dict[str, tuple[float, Callable[[np.random.Generator, int], np.ndarray]]] = {
+    "normal": (1.0, lambda rng, n: rng.normal(size=n)),
+    "Laplace": (math.sqrt(2), lambda rng, n: rng.laplace(size=n)),
+    "uniform": (12**-0.5, lambda rng, n: rng.random(n) - 0.5),
+}
+"""Name -> standard deviation and draw; all have mean 0."""
+
+
+def quantities(trials: int) -> dict[str, list[Cell]]:
+    """Mean error and spread of predicted quantities, and both against another group of 60."""
+    found: dict[str, list[Cell]] = {}
+    for (name, (deviation, draw)), n in product(ERRORS.items(), (30, 100, 300)):
+        rng = np.random.default_rng([17, n, len(name)])
+        hits: dict[str, list[bool]] = {}
+        for _ in range(trials):
+            one, other = draw(rng, n), draw(rng, 60)
+            for what, estimate, true in (
+                ("mean error", errors_by_group.mean(one), 0.0),
+                ("mean error difference", errors_by_group.mean_difference(one, other), 0.0),
+                ("error spread", errors_by_group.spread(one), deviation),
+                ("error spread ratio", errors_by_group.spread_ratio(one, other), 1.0),
+            ):
+                if not isinstance(estimate, str):
+                    hits.setdefault(what, []).append(holds(estimate.interval, true))
+        for what, inside in hits.items():
+            found.setdefault(what, []).append(Cell(f"{name}, n = {n}", float(np.mean(inside))))
+    return found
+
+
 def clusters(trials: int) -> dict[str, list[Cell]]:
-    """Difference and ratio of two groups of people with several rows each, both rates equal."""
-    found: dict[str, list[Cell]] = {"clustered difference": [], "clustered ratio": []}
+    """Rate, difference and ratio of two groups of people with several rows each, both rates equal."""
+    found: dict[str, list[Cell]] = {
+        "clustered rate": [], "clustered difference": [], "clustered ratio": [],
+    }  # fmt: skip
     for k, rows in product((30, 60, 200), (3, 10)):
         rng = np.random.default_rng([9, k, rows])
         hits: dict[str, list[bool]] = {name: [] for name in found}
@@ -285,6 +344,7 @@ def clusters(trials: int) -> dict[str, list[Cell]]:
             counted = {"n": np.ones(len(who), dtype=bool), "correct": said}
             sums = clustered.clustered(who % 2, 2, who, RATES["accuracy"], counted)
             for name, gap, none in (
+                ("clustered rate", sums.rate(0), 0.5),
                 ("clustered difference", sums.difference(1, 0), 0.0),
                 ("clustered ratio", sums.ratio(1, 0), 1.0),
             ):
@@ -361,14 +421,16 @@ def main() -> int:
         **amplified(some),
         "AUC": list(areas(trials)),
         **calibration(trials // 2),
-        **clusters(some),
+        **clusters(trials // 2),
+        "impact ratio, counts of zero included": list(impact(some)),
+        **quantities(trials // 2),
         "gap of a confirmed slice": list(slices(some)),
     }
     errors = {
         "difference accuses equal groups, enumerated": list(accused("difference")),
         "ratio accuses equal groups, enumerated": list(accused("ratio")),
         "spread accuses equal groups": list(spread_accuses(some)),
-        "permutation test rejects equal groups": list(rejected(some)),
+        "permutation test rejects equal groups": list(rejected(trials)),
     }
     lines = [said(name, cells) for name, cells in covered.items()]
     lines += [said(name, cells, errors=True) for name, cells in errors.items()]

@@ -28,8 +28,17 @@ class Predicted(NamedTuple):
 def predict(values: np.ndarray, codes: np.ndarray, rng: np.random.Generator) -> Predicted:
     """Predict group codes from columns by five-fold cross-validation of boosted trees.
 
-    values: (n, F), NaN in gaps; codes: (n,) int 0..G-1, each at least five times.
+    values: (n, F), NaN in gaps; codes: (n,) int 0..G-1, each at least five times. One thread: several
+    on a busy machine wait for each other longer than the work takes.
     """
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1, user_api="openmp"):
+        return _predicted(values, codes, rng)
+
+
+def _predicted(values: np.ndarray, codes: np.ndarray, rng: np.random.Generator) -> Predicted:
+    """See ``predict``."""
     from sklearn.ensemble import HistGradientBoostingClassifier
     from sklearn.model_selection import StratifiedKFold
 
