@@ -59,6 +59,8 @@ WORDS = """
   them; recorded decisions have none. **logits**: a number for each class (one binary logit and
   probabilities are recognised). **gradients**: of a loss with respect to the inputs. **module**: a
   torch module that can be opened, layer by layer.
+- **values**: a predicted quantity instead of a class: `predictions` with `value`, `callable` with
+  `output = "values"`; tables offer them with `types = { <target> = "number" }`.
 - **labels**: the right class. **groups**: attributes of the samples, such as a region or an age band.
   **mask**: where the object is. **train**: a second split, `[data.train]`, of any format.
 """
