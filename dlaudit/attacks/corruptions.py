@@ -223,68 +223,40 @@ class Corruptions(Check, frozen=True, kw_only=True):
         stated: dict[str, Scalar],
     ) -> Yielded:
         """The paper's mCE of a family; undefined where the baseline makes no error to divide by."""
-        import numpy as np
+        from dlaudit.attacks.corruption_errors import SAME, to_model, to_table
 
-        from dlaudit.attacks.flips import mean_of_shares
-        from dlaudit.audit.statistics import bootstrap
-
-        measured = "relative_corruption_error"
-        if isinstance(self.baseline, dict):
-            table = self.baseline
+        measured, table = "relative_corruption_error", self.baseline
+        if isinstance(table, dict):
             names = [name for name in names if name in table]
-        conditions = {
-            **stated,
-            **self._asked(family, names),
-            "baseline": self.baseline if isinstance(self.baseline, str) else "declared errors",
-        }
-        if isinstance(self.baseline, dict):
-            theirs = {
-                name: np.mean([table[name][severity - 1] for severity in self.severities])
+            errors = [
+                sum(table[name][severity - 1] for severity in self.severities)
+                / len(self.severities)
                 for name in names
-            }
+            ]
+            told = f"declared errors, mean {sum(errors) / max(len(errors), 1):.6g}"
         else:
-            theirs = {name: wrong[f"baseline_{name}"].mean() for name in names}
-        perfect = [name for name in names if theirs[name] == 0]
-        if not names or perfect:
-            reason = (
-                f"the baseline makes no error under {', '.join(perfect)}"
-                if perfect
-                else "the baseline names none of these corruptions"
-            )
-            return Undefined(name=measured, reason=reason, conditions=conditions)
-        value = float(np.mean([wrong[name].mean() / theirs[name] for name in names]))
-        if isinstance(self.baseline, dict):
-            # Linear in the samples: a mean of numbers in [0, largest], so the same interval, scaled.
-            each = np.mean([wrong[name] / theirs[name] for name in names], axis=0)
-            largest = float(np.mean([1 / theirs[name] for name in names]))
-            unit = mean_of_shares(each / largest)
-            interval = type(unit)(
-                low=unit.low * largest,
-                high=unit.high * largest,
-                level=unit.level,
-                method=unit.method,
-            )
+            errors = [float(wrong[f"baseline_{name}"].mean()) for name in names]
+            told = f"model {table}"
+        conditions = {**stated, **self._asked(family, names), "baseline": told}
+        perfect = [name for name, error in zip(names, errors, strict=True) if error == 0]
+        ours = [wrong[name] for name in names]
+        if not names:
+            reason = "the baseline names none of these corruptions"
+        elif perfect:
+            reason = f"the baseline makes no error under {', '.join(perfect)}"
         else:
-            ours = [wrong[name] for name in names]
-            rivals = [wrong[f"baseline_{name}"] for name in names]
-
-            def ratio(*columns: Any, axis: int = -1) -> Any:
-                means = [column.mean(axis=axis) for column in columns]
-                pairs = zip(means[: len(names)], means[len(names) :], strict=True)
-                return np.mean([ours / theirs for ours, theirs in pairs], axis=0)
-
-            found = bootstrap([*ours, *rivals], ratio, bench.rng(f"relative error {family}"))
-            if found is None:
-                reason = (
-                    "no resample of the samples gives another ratio, or one leaves the baseline "
-                    "without an error"
-                )
-                return Undefined(name=measured, reason=reason, conditions=conditions)
-            interval = found
-        return Measurement(
-            name=measured, value=value, n=len(wrong[names[0]]), interval=interval,
-            direction="lower", conditions=conditions,
-        )  # fmt: skip
+            if isinstance(table, dict):
+                found = to_table(ours, errors)
+            else:
+                theirs = [wrong[f"baseline_{name}"] for name in names]
+                found = to_model(ours, theirs, bench.rng(f"relative error {family}"))
+            reason = SAME
+            if found.interval is not None:
+                return Measurement(
+                    name=measured, value=found.value, n=len(ours[0]), interval=found.interval,
+                    direction="lower", conditions=conditions,
+                )  # fmt: skip
+        return Undefined(name=measured, reason=reason, conditions=conditions)
 
 
 def corrupted_inputs(
