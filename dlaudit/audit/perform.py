@@ -167,6 +167,8 @@ def open_workplace(source: Source) -> tuple[Opened, Workplace]:
 
 def speed(subject: Subject) -> tuple[float, float] | None:
     """Seconds per forward and per backward sample-pass, from the fastest of three short tries."""
+    import numpy as np
+
     if "logits" not in subject.model.offers:
         return None
     rows = first_rows(subject.data)
@@ -182,6 +184,10 @@ def speed(subject: Subject) -> tuple[float, float] | None:
     forward = fastest(lambda: subject.model.logits(rows.x))
     if "gradients" not in subject.model.offers:
         return forward, 0.0
+    if (
+        rows.x.dtype.kind != "f"
+    ):  # ids have no slope; behind their embedding, a backward pass is about two
+        return forward, 2 * forward
     both = fastest(lambda: subject.model.loss_gradient(rows.x, rows.y))
     return forward, max(0.0, both - forward)
 

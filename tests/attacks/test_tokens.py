@@ -14,11 +14,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from dlaudit import Epsilon, TorchModel
+from dlaudit import ArrayDataset, Batch, Bench, Epsilon, TorchModel
 from dlaudit.attacks.token_search import Embedded, Lexicon, best_of, looked_up
 from dlaudit.attacks.tokens import Tokens
+from dlaudit.audit.bench import Subject
+from dlaudit.audit.evidence import EvidenceStore
 from dlaudit.audit.parameters import parameters_of
 from dlaudit.audit.parts import Card, Model
+from dlaudit.audit.perform import speed
 from dlaudit.errors import NotOffered
 from dlaudit.models.black_box import BlackBox
 from dlaudit.models.predictions import Predictions
@@ -346,8 +349,6 @@ def test_every_text_that_counts_is_within_its_budget_and_predicts_as_reported(
 
 
 def model_batch(row: np.ndarray) -> Any:
-    from dlaudit import Batch
-
     return Batch(row[None], np.zeros(1, np.int64), np.array(["0"]))
 
 
@@ -367,6 +368,16 @@ def test_a_beam_holds_no_two_texts_alike_while_others_last() -> None:
     texts = torch.tensor([[[1, 1], [1, 1], [2, 2], [3, 3]]])
     rank = torch.tensor([[0.0, 0.0, 2.0, 1.0]])
     assert best_of(texts, rank, 3).tolist() == [[[1, 1], [3, 3], [2, 2]]]
+
+
+def test_a_plan_for_texts_foretells_its_cost() -> None:
+    """Ids cannot be differentiated; calibration says so by an estimate, not by a crash."""
+    data = ArrayDataset(texts(30, 12, 4, 0), np.arange(30) % 2)
+    forward, backward = speed(Subject(model_of(bag(12, 0)), data)) or (0, 0)
+    assert backward == 2 * forward > 0
+    cost = Tokens(samples=10).passes(n=30, classes=2)
+    assert (cost.forward, cost.backward) == (10 * 4 * 17 + 10, 40)
+    assert Tokens(guide="tries", epsilon=Epsilon(1)).passes(n=30, classes=2).backward == 0
 
 
 @pytest.mark.parametrize(
@@ -408,10 +419,6 @@ def test_inputs_that_are_no_ids_and_ids_beyond_the_vocabulary_are_refused(
 
 
 def test_recorded_decisions_cannot_be_asked_about_other_texts(tmp_path: Path) -> None:
-    from dlaudit import ArrayDataset, Bench
-    from dlaudit.audit.bench import Subject
-    from dlaudit.audit.evidence import EvidenceStore
-
     recorded: Model = Predictions("p", classes=("0", "1"))
     data = ArrayDataset(texts(4, 9, 3, 0), np.arange(4) % 2, columns={"p": np.arange(4) % 2})
     bench = Bench(
