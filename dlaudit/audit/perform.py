@@ -184,9 +184,8 @@ def speed(subject: Subject) -> tuple[float, float] | None:
     forward = fastest(lambda: subject.model.logits(rows.x))
     if "gradients" not in subject.model.offers:
         return forward, 0.0
-    if (
-        rows.x.dtype.kind != "f"
-    ):  # ids have no slope; behind their embedding, a backward pass is about two
+    if np.asarray(rows.x).dtype.kind != "f":
+        # Ids have no slope; at their embedding, a backward pass takes about two forward ones.
         return forward, 2 * forward
     both = fastest(lambda: subject.model.loss_gradient(rows.x, rows.y))
     return forward, max(0.0, both - forward)
