@@ -89,6 +89,7 @@ class Attack(Check, frozen=True, kw_only=True):
     A subclass writes ``perturb``; one that counts its own passes sample by sample writes ``search``.
     norms: those it can search in. scales: whether it keeps to a ``Threat.scale``. minimal: true if it
     looks for the nearest example whatever the budget, so that one search serves the whole curve.
+    both_ways: whether it searches towards any other class and towards each rival.
     """
 
     needs: ClassVar[Needs] = Needs(model=("logits", "gradients"), data=("labels",))
@@ -98,6 +99,7 @@ class Attack(Check, frozen=True, kw_only=True):
     norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2", "l1", "l0")
     scales: ClassVar[bool] = True
     minimal: ClassVar[bool] = False
+    both_ways: ClassVar[bool] = False
 
     norm: Norm = "linf"
     epsilon: Epsilon = IN_255

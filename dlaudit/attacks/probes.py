@@ -279,7 +279,7 @@ def single_step(at: Probing) -> Iterator[Diagnosis]:
         yield not_run(step, "the attack is a single step itself")
     else:
         hits = int(part.fooled(stepped, x).sum())
-        yield Diagnosis(step, hits > 0, hits, n, at.case.share(hits, n))
+        yield Diagnosis(step, hits > 0, hits, n, at.case.proven(hits, n))
     foretold = (gradient.double() * (x.double() - part.x.double())).flatten(1).sum(dim=1)
     known = foretold > 0
     if not known.any():
@@ -328,7 +328,7 @@ def noise(at: Probing, draws: int = FEW, *, share: float = 0.5) -> Diagnosis:
     if not hits and tried < DRAWS:
         return not_run(name, f"only {tried} of {DRAWS:,} draws were made; none fooled the model")
     words = f"{tried} draws"
-    doubtful = 0.0 if at.case.single_step else at.case.share(hits, n)
+    doubtful = 0.0 if at.case.single_step else at.case.proven(hits, n)
     return Diagnosis(name, hits > 0, hits, n, doubtful, words)
 
 

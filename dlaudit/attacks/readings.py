@@ -17,6 +17,7 @@ from dlaudit.attacks.base import Attack
 from dlaudit.attacks.criteria import Diagnosis, not_run
 from dlaudit.attacks.ward import Ward
 from dlaudit.audit.parts import Model
+from dlaudit.audit.statistics import wilson
 
 SUM = 1e-5
 """How near to 0, 1 and a sum of 1 probabilities lie (AutoAttack's checks)."""
@@ -61,6 +62,13 @@ class Case(NamedTuple):
     def share(self, hits: int, tried: int) -> float:
         """Survivors in doubt, as a share of all samples, where hits of so many tried ones are."""
         return self.surviving * hits / tried if tried else 0.0
+
+    def proven(self, hits: int, tried: int) -> float:
+        """The same at the lower end of the share's 95 % interval.
+
+        For comparisons of one search with another, of which an honest one loses a few by chance.
+        """
+        return self.surviving * wilson(hits, tried).low if tried else 0.0
 
 
 def readings(case: Case) -> Iterator[Diagnosis]:
@@ -155,10 +163,8 @@ def late(case: Case) -> Diagnosis:
 
 def record(case: Case) -> Diagnosis:
     """Whether the search was tried both ways; the parameters always stand beside the number."""
-    both = "stage" in case.trace and bool(getattr(case.attack, "both_ways", False))
-    kinds = 2 if both else 1
-    words = "" if both else "All parameters are recorded"
-    return Diagnosis("complete_record", kinds < 2, kinds, len(case.robust), told=words)
+    kinds = 2 if case.attack.both_ways else 1
+    return Diagnosis("complete_record", kinds < 2, kinds, len(case.robust))
 
 
 def validity(case: Case) -> Diagnosis:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import masked_digits
 import numpy as np
@@ -343,6 +344,15 @@ def test_all_25_published_criteria_are_there_each_with_source_and_remedy():
         "epsilon_units",
     }  # fmt: skip
     assert all(one.statistic and one.threshold and one.remedy for one in CRITERIA.values())
+
+
+def test_the_page_lists_every_criterion_as_it_is_applied():
+    page = (Path(__file__).parents[2] / "docs" / "doctor.md").read_text(encoding="utf-8")
+    for one in CRITERIA.values():
+        row = f"| `{one.name}` | {one.statistic} | {one.threshold} | {one.source} |"
+        assert row in page, row
+        assert one.remedy in page
+        assert ("voids" if one.voids else "warns") in page.partition(row)[2].partition("\n")[0]
 
 
 diagnoses = st.builds(
