@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 import msgspec
 
 from dlaudit.audit.parts import Batch, Check, Epsilon, Model, Needs, Yielded
-from dlaudit.audit.record import Scalar
+from dlaudit.audit.record import Caveat, Scalar
 
 if TYPE_CHECKING:
     import torch
@@ -27,6 +27,8 @@ IN_255 = Epsilon("8/255")
 """The budget where none is given: 8 of 255 steps, for images in [0, 1]."""
 LossName = Literal["margin", "cross_entropy", "dlr"]
 DoctorLevel = Literal["quick", "off"]
+EXAMINATION = 0.15
+"""What an attack's examination of itself may add to its passes."""
 
 
 class Threat(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,7 +55,8 @@ class Terms(NamedTuple):
     the conditions of every number, besides the attack's parameters. ruled: whether it has rules, so
     that ``refused_by_constraints`` is measured. applies: a batch of tensors -> (B,) bool tensor, the
     samples for which the threat model means anything; the others are counted as ``left_out``, of which
-    reason is the cause, and are in no other number.
+    reason is the cause, and are in no other number. caveats: what is known beforehand to make the
+    search weak.
     """
 
     threat: Callable[[Batch, float], Threat]
@@ -61,6 +64,7 @@ class Terms(NamedTuple):
     ruled: bool = False
     applies: Callable[[Batch], Tensor] | None = None
     reason: str = ""
+    caveats: tuple[Caveat, ...] = ()
 
 
 class Found(NamedTuple):
@@ -185,6 +189,17 @@ class Attack(Check, frozen=True, kw_only=True):
         """How many samples are attacked at most out of n, summed over the budgets above zero."""
         chosen = n if self.samples is None else min(n, self.samples)
         return chosen * sum(epsilon > 0 for epsilon in self.epsilon)
+
+    @property
+    def examines_itself(self) -> bool:
+        """Whether its run ends in an examination: of a search by gradients, at some budget above 0."""
+        searches = "gradients" in self.needs.model and self.norm != "patch"
+        return self.doctor == "quick" and searches and any(one > 0 for one in self.epsilon)
+
+    @property
+    def surcharge(self) -> float:
+        """See ``Check.surcharge``: what its examination may spend."""
+        return EXAMINATION if self.examines_itself else 0.0
 
     def measure(self, bench: Bench) -> Iterator[Yielded]:
         """Attack every clean-correct sample at every budget and measure what survives."""

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dlaudit.attacks.base import Attack, Terms, Threat
+from dlaudit.attacks.base import EXAMINATION, Attack, Terms, Threat
 from dlaudit.attacks.criteria import LIST, Diagnosis, Level, not_run
 from dlaudit.attacks.probes import NOTHING_LEFT, Probing, Purse, probes
 from dlaudit.attacks.readings import Case, readings
@@ -25,8 +25,6 @@ from dlaudit.audit.record import Cost
 if TYPE_CHECKING:
     from dlaudit.attacks.harness import Outcomes
 
-ALLOWANCE = 0.15
-"""What the quick examination may add to the passes that the attack spent."""
 LONG = {
     "black_box_succeeds": "a search without gradients",
     "converged": "twice the steps and ten restarts",
@@ -79,7 +77,7 @@ class Examination:
         case = self.case(answers, outcomes)
         spent = Cost(forward=int(outcomes.forward.sum()), backward=int(outcomes.backward.sum()))
         allowed = Cost(
-            forward=int(ALLOWANCE * spent.forward), backward=int(ALLOWANCE * spent.backward)
+            forward=int(EXAMINATION * spent.forward), backward=int(EXAMINATION * spent.backward)
         )
         return complete((*readings(case), *probes(self.probing(case, allowed))))
 
@@ -124,12 +122,8 @@ def complete(found: tuple[Diagnosis, ...], level: Level = "quick") -> tuple[Diag
 
 
 def examined(attack: Attack, bench: Bench) -> Examination | None:
-    """The examination that an attack's own run makes: of searches by gradients, unless switched off."""
-    searches = "gradients" in attack.needs.model and attack.norm != "patch"
-    budgets = any(epsilon > 0 for epsilon in attack.epsilon)
-    if attack.doctor == "off" or not searches or not budgets:
-        return None
-    return Examination(attack, bench)
+    """The examination that an attack's own run makes, if it makes one."""
+    return Examination(attack, bench) if attack.examines_itself else None
 
 
 def table(found: tuple[Diagnosis, ...]) -> dict[str, np.ndarray]:

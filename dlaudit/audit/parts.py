@@ -211,6 +211,11 @@ class Check(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         del n, classes
         return None
 
+    @property
+    def surcharge(self) -> float:
+        """What may come on top of ``passes``, as a share of it."""
+        return 0.0
+
     def foreseen(self, facts: Mapping[str, Any]) -> tuple[str, ...]:
         """What can be said before anything is measured, printed by ``dlaudit plan``; a line each.
 

@@ -83,7 +83,10 @@ def expected(spec: RunSpec, opened: Opened, registry: Registry) -> tuple[Cost | 
     if missing:
         return None, f"WILL BE SKIPPED, which closes the gate: not offered: {', '.join(missing)}"
     n = min(opened.sizes["test"], spec.params.get("samples") or opened.sizes["test"])
-    return check.passes(n=n, classes=len(opened.classes)), ""
+    cost, more = check.passes(n=n, classes=len(opened.classes)), 1 + check.surcharge
+    if cost is not None:
+        cost = Cost(forward=int(cost.forward * more), backward=int(cost.backward * more))
+    return cost, ""
 
 
 def foreseen(spec: RunSpec, opened: Opened, registry: Registry) -> tuple[str, ...]:

@@ -411,3 +411,9 @@ def test_survivors_keep_their_own_scales():
         Threat(norm="linf", epsilon=1, scale=scale),
     )  # fmt: skip
     assert patients.rows(torch.tensor([2])).threat.scale.tolist() == [[3.0]]
+
+
+def test_what_an_examination_may_add_is_told_beforehand_and_only_where_there_is_one():
+    assert PGD(epsilon=BUDGET).surcharge == 0.15
+    assert PGD(epsilon=BUDGET, doctor="off").surcharge == 0
+    assert PGD(epsilon=Epsilon(0)).surcharge == 0
