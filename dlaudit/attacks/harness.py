@@ -363,7 +363,7 @@ def measurements(
         interval=interval(attacked, n),
         direction="higher",
     )
-    own = doubts(bench.run, outcomes)
+    own = (*doubts(bench.run, outcomes), *terms.caveats)
     for k, epsilon in enumerate(attack.epsilon):
         conditions = {**attack.conditions(epsilon), **setting(bench), **terms.stated}
         robust = int((correct & ~outcomes.fooled_at(epsilon)).sum())

@@ -165,14 +165,12 @@ class Trial:
     def run(self, queries: int) -> None:
         """At most ``queries`` tries for each sample.
 
-        First each column goes alone to both ends of its box and each category to each other one;
-        then those that helped go together, the most helpful first; the rest of the tries change some
-        columns of the best row at random (Simonetto et al. 2022 search such spaces by evolution too).
+        First each column goes alone to both ends of its box and each category to each other one (some
+        of them, drawn at random, where half of the tries are too few); then those that helped go
+        together, the most helpful first; the rest of the tries change some columns of the best row at
+        random (Simonetto et al. 2022 search such spaces by evolution too).
         """
-        tried = 0
-        moves = sum(len(unit.moves) for unit in self.units)
-        if moves and 2 * moves <= queries:
-            tried = self.sweep()
+        tried = self.sweep(queries // 2)
         while tried + TOGETHER <= queries and self.units and len(index := self.state.open()):
             owner = index.repeat_interleave(TOGETHER)
             self.attempt(index, self.mutated(owner).view(len(index), TOGETHER, -1))
@@ -209,10 +207,13 @@ class Trial:
         )  # fmt: skip
         return lead
 
-    def sweep(self) -> int:
-        """Every move alone, then the best moves together. Returns how many tries a sample had."""
+    def sweep(self, most: int) -> int:
+        """Moves alone, at most so many, then the best together. Returns how many tries a sample had."""
         clean, tried = self.repair.clean, 0
         moves = [(place, move) for place, one in enumerate(self.units) for move in one.moves]
+        if len(moves) > most:
+            drawn = torch.randperm(len(moves), generator=self.generator)[:most]
+            moves = [moves[one] for one in sorted(drawn.tolist())]
         leads = torch.full((len(clean), len(moves)), torch.inf, dtype=torch.float64)
         for start in range(0, len(moves), TOGETHER):
             index = self.state.open()
@@ -231,6 +232,8 @@ class Trial:
         which = torch.zeros(value.shape, dtype=torch.int64)
         for place in range(len(self.units)):
             own = torch.nonzero(starts == place).squeeze(1)
+            if not len(own):
+                continue
             least = leads[index.cpu()][:, own].min(dim=1)
             value[:, place], which[:, place] = least.values, own[least.indices]
         order = value.argsort(dim=1, stable=True)

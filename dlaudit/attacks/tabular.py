@@ -11,7 +11,7 @@ import msgspec
 
 from dlaudit.attacks.base import IN_255, Attack, Found, Norm, Terms, Threat
 from dlaudit.audit.parts import Batch, Epsilon, Model, Needs
-from dlaudit.audit.record import Cost, Scalar
+from dlaudit.audit.record import Caveat, Cost, Scalar
 from dlaudit.errors import NotOffered
 
 if TYPE_CHECKING:
@@ -37,10 +37,10 @@ class Tabular(Attack, frozen=True, kw_only=True):
     ``"total = a + b"`` or ``"debt <= 0.4 * income"``; names that are no plain words stand in quotes.
 
     steps, restarts: of the search along gradients, left out for models without; queries: tries without
-    gradients for each sample (with fewer than four a column, none is tried alone). A row that breaks a
-    rule is never counted. ``refused_by_constraints`` is the share of attacked rows that withstood, and
-    would not have if rules were no matter. Rows that break the rules when clean, or have gaps, are left
-    out and counted.
+    gradients for each sample (with fewer than four a column, not every one is tried alone). A row that
+    breaks a rule is never counted. ``refused_by_constraints`` is the share of attacked rows that
+    withstood, and would not have if rules were no matter. Rows that break the rules when clean, or have
+    gaps, are left out and counted.
     """
 
     needs: ClassVar[Needs] = Needs(model=("decisions",), data=("labels", "tabular"))
@@ -115,10 +115,20 @@ class Tabular(Attack, frozen=True, kw_only=True):
                 "unit": source, "columns": found.told, "categories_changed": self.categories,
                 "guided_by": "gradients, then tries" if guided(bench.model) else "tries",
             },
-            ruled=True,
+            ruled=True, caveats=self._few_tries(bench, len(units)),
             applies=lambda batch: found.rules.admits(batch.x, batch.x),
             reason="the clean row breaks the rules that adversarial rows must obey, or has gaps",
         )  # fmt: skip
+
+    def _few_tries(self, bench: Bench, columns: int) -> tuple[Caveat, ...]:
+        """A caveat where tries are all there is, and they are too few to try each column alone."""
+        if guided(bench.model) or self.queries >= 4 * columns:
+            return ()
+        message = (
+            f"The model shows no gradients, and queries = {self.queries} are fewer than four for each of "
+            f"{columns} columns: some were never tried alone."
+        )
+        return (Caveat(source=bench.run, name="few_queries", message=message),)
 
     def perturb(
         self, model: Model, batch: Batch, threat: Threat, generator: torch.Generator

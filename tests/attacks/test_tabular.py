@@ -328,6 +328,24 @@ def test_a_scaler_inside_the_model_keeps_the_budget_in_input_units(
     assert audited(attack, piped, rows_of(x, y, NAMES)).robust() == pytest.approx(plain, abs=0.02)
 
 
+def test_too_few_tries_for_a_wide_table_are_told_and_enough_find_the_closed_form(
+    audited: Callable[..., Attacked],
+) -> None:
+    x = np.random.default_rng(0).normal(size=(30, 60)).astype(np.float32)
+    model, y = scored(x, 1)
+    reach = np.abs(model.w) @ np.subtract(*np.percentile(x.astype(np.float64), [75, 25], axis=0))
+    expected = np.mean(model.margin(x, y) > 0.1 * reach)
+    found = {}
+    for queries in (60, 260):
+        attack = Tabular(epsilon=Epsilon(0.1), queries=queries)
+        found[queries] = audited(attack, model.black(), rows_of(x, y)).values[
+            "robust_accuracy", 0.1
+        ]
+    assert found[60].value > expected == found[260].value
+    assert [one.name for one in found[60].caveats] == ["upper_bound", "few_queries"]
+    assert [one.name for one in found[260].caveats] == ["upper_bound"]
+
+
 def test_rows_that_are_none_to_begin_with_are_left_out_and_counted(
     audited: Callable[..., Attacked],
 ) -> None:
