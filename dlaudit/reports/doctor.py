@@ -76,7 +76,8 @@ def doctor(run: CheckRun) -> Doctor:
     counts = [one.value for one in outcome.measurements if one.name == FAILED]
     counted = int(counts[0]) if counts else None
     shared = shared_conditions((*measured, *missing))
-    common = {key: value for key, value in shared.items() if key not in TOLD_APART}
+    apart = {*TOLD_APART} - {"level"}
+    common = {key: value for key, value in shared.items() if key not in apart}
     built = [_measured(one, common) for one in measured]
     built += [_diagnostic(one, "not run", [one.reason], common) for one in missing]
     built.sort(key=lambda one: (ORDER.index(one.state), not one.voids))
@@ -119,5 +120,5 @@ def _diagnostic(
         voids=state == "failed" and conditions.get("voids") is True,
         measures=_said(one, "measures"), told=". ".join(remarks),
         statistic=_said(one, "statistic"), threshold=_said(one, "threshold"),
-        source=_said(one, "source"), level=_said(one, "level"),
+        source=_said(one, "source"), level="" if "level" in common else _said(one, "level"),
     )  # fmt: skip

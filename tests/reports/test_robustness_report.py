@@ -404,7 +404,7 @@ def test_a_diagnostic_that_voids_says_so_and_what_to_do(tmp_path):
     assert (item.voids, item.told, item.measures, item.statistic) == (
         True, "Attack a margin.", "samples without one", "9",
     )  # fmt: skip
-    assert one.common == {"attack": "attacks.pgd"}
+    assert one.common == {"attack": "attacks.pgd", "level": "quick"}
     record = record_of((run_of("attacks.doctor", Measured(measurements=(failed,))),))
     page = Page(html.render(record))
     assert "1 of them voids the robust accuracy" in page.text
