@@ -144,6 +144,8 @@ class Ball:
             delta /= largest.view(-1, *[1] * (len(shape) - 1))
         else:
             delta = unit(torch.randn(shape, generator=generator))
+        if self.scale is not None:
+            delta = delta.to(self.x.device) * self.scale
         return self.project(torch.add(self.x, delta.to(self.x), alpha=self.epsilon))
 
     def distance(self, example: Tensor) -> Tensor:

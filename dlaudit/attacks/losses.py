@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy as torch_cross_entropy
 
-from dlaudit.attacks.base import LossName
 from dlaudit.errors import NotOffered
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -43,4 +42,28 @@ def dlr(logits: Tensor, y: Tensor) -> Tensor:
     return margin(logits, y) / (first - third + 1e-12)
 
 
-LOSSES: dict[LossName, Loss] = {"margin": margin, "cross_entropy": cross_entropy, "dlr": dlr}
+def targeted_margin(logits: Tensor, pairs: Tensor) -> Tensor:
+    """z_t - z_y for pairs (B, 2) of label y and target t: positive once t leads y."""
+    both = logits.gather(1, pairs)
+    return both[:, 1] - both[:, 0]
+
+
+def targeted_dlr(logits: Tensor, pairs: Tensor) -> Tensor:
+    """Targeted difference of logits ratio (Croce & Hein 2020, eq. 7) for pairs (B, 2) of y and t.
+
+    Raises NotOffered below four classes, where there is no fourth logit.
+    """
+    if logits.shape[1] < 4:
+        message = (
+            f"the targeted 'dlr' divides by the gap to the third and fourth logit: expected at least "
+            f"4 classes, got {logits.shape[1]}. Use the targeted margin"
+        )
+        raise NotOffered(message)
+    first, _, third, fourth = logits.topk(4, dim=1).values.unbind(dim=1)
+    return targeted_margin(logits, pairs) / (first - (third + fourth) / 2 + 1e-12)
+
+
+LOSSES: dict[str, Loss] = {"margin": margin, "cross_entropy": cross_entropy, "dlr": dlr}
+
+TARGETED: dict[str, Loss] = {"targeted_margin": targeted_margin, "targeted_dlr": targeted_dlr}
+"""Losses of pairs (B, 2) of label and target."""
