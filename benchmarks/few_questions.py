@@ -128,6 +128,7 @@ def sparse(at: Setting) -> list[str]:
     curve = Epsilon(list(CURVE))
     attacks = {
         "attacks.sparse": Sparse(epsilon=curve),
+        "attacks.sparse, gradients only": Sparse(epsilon=curve, search_by="gradient"),
         "attacks.sparse, logits only": Sparse(epsilon=curve, search_by="random"),
         "foolbox's L0FMN": Foolbox.member("L0FMNAttack")(norm="l0", epsilon=curve),
     }

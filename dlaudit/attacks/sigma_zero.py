@@ -188,7 +188,8 @@ class FewValues:
     def draw(self, most: int, queries: int, enough: float, generator: torch.Generator) -> None:
         """Sparse-RS with a budget that shrinks: who is fooled goes on with one value less.
 
-        most: the largest count that is of interest. Every change is to an end of the valid range.
+        most: the largest count that is of interest. Whoever is fooled already begins with what is
+        known, less one value. Every new change is to an end of the valid range.
         """
         places = self.sizes(self.x[:1])[0].numel()
         most = min(most, places)
@@ -197,10 +198,14 @@ class FewValues:
         def random(*shape: int) -> Tensor:
             return torch.rand(shape, generator=generator).to(device)
 
-        chosen = rank(random(n, places)) < most
-        ends = self.ends(random(*self.x.shape))
+        budget = torch.clamp(self.fewest - 1, max=float(most)).long()
+        known = (self.sizes(self.best - self.x) != 0).flatten(1)
+        found_before = torch.isfinite(self.fewest)[:, None]
+        prior = torch.where(known | ~found_before, random(n, places), 2.0)
+        chosen = rank(prior) < budget[:, None]
+        kept_ends = self.spread(known & found_before, torch.arange(n, device=device))
+        ends = torch.where(kept_ends, self.best, self.ends(random(*self.x.shape)))
         loss = torch.full((n,), -torch.inf, device=device)
-        budget = torch.full((n,), most, device=device)
         for query in range(queries):
             at = torch.arange(n, device=device)[(self.fewest > enough) & (budget > 0)]
             if not len(at):

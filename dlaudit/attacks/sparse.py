@@ -26,15 +26,16 @@ ROUNDS = 2
 
 
 class Sparse(Attack, frozen=True, kw_only=True):
-    """Changes as few values as possible: sigma-zero (Cinà et al. 2024), or a random search.
+    """Changes as few values as possible: sigma-zero (Cinà et al. 2024), then a random search.
 
     Towards each of the nearest classes it first moves the values that a linear model would move: that
     alone is exact where the model is linear, and on small nets the two together find what trying every
     pair of values finds.
     epsilon: how many values may change; one search serves the whole curve. pixels: count the places of
-    an image instead, all channels of a place together. search: ``gradient``, or ``random`` for models
-    that give logits only (Sparse-RS, Croce et al. 2022). steps: of the first run, half as many for each
-    of the ``targets`` nearest classes. queries: of the random search.
+    an image instead, all channels of a place together. search_by: ``gradient`` or ``random`` (Sparse-RS,
+    Croce et al. 2022, for models that give logits only), or one after the other, because on models that
+    hide their gradients the second finds what the first does not. steps: of the first run, half as many
+    for each of the ``targets`` nearest classes. queries: of the random search.
     """
 
     needs: ClassVar[Needs] = Needs(model=("logits", "gradients"), data=("labels",))
@@ -45,10 +46,10 @@ class Sparse(Attack, frozen=True, kw_only=True):
     norm: Norm = "l0"
     epsilon: Epsilon = Epsilon([1, 5, 10, 20])
     pixels: bool = False
-    search_by: Literal["gradient", "random"] = "gradient"
+    search_by: Literal["both", "gradient", "random"] = "both"
     steps: int = 100
     targets: int = 5
-    queries: int = 1000
+    queries: int = 500
 
     def __post_init__(self) -> None:
         """Refuse budgets below one value, and numbers that make no search."""
@@ -112,9 +113,7 @@ class Sparse(Attack, frozen=True, kw_only=True):
         enough = min((one for one in self.epsilon if one > 0), default=1.0)
         most = int(self.epsilon.values[-1])
         everyone = torch.arange(len(batch.y), device=batch.y.device)
-        if self.search_by == "random":
-            search.draw(most, self.queries, enough, generator)
-        else:
+        if self.search_by != "random":
             rivals = list(search.rivals(self.targets)) if self.targets else []
             for rival in rivals:
                 at = everyone[search.fewest > enough]
@@ -123,6 +122,8 @@ class Sparse(Attack, frozen=True, kw_only=True):
             for rival in rivals:
                 at = everyone[search.fewest > enough]
                 search.descend(at, max(2, self.steps // 2), enough, rival[at])
+        if self.search_by != "gradient":
+            search.draw(most, self.queries, enough, generator)
         search.prune(most)
         spent = (search.forward.double(), search.backward.double())
         return Found(search.best, *spent)
@@ -130,18 +131,20 @@ class Sparse(Attack, frozen=True, kw_only=True):
     def conditions(self, epsilon: float) -> dict[str, Scalar]:
         """See ``Attack.conditions``."""
         stated = {**super().conditions(epsilon), "counts": "pixels" if self.pixels else "values"}
-        unused = ("queries",) if self.search_by == "gradient" else ("steps", "targets")
+        unused = {"both": (), "gradient": ("queries",), "random": ("steps", "targets")}[
+            self.search_by
+        ]
         return {name: value for name, value in stated.items() if name not in unused}
 
     def passes(self, *, n: int, classes: int) -> Cost:
         """The most it can cost: every run to its end, every value of the largest budget put back once."""
         chosen = n if self.samples is None else min(n, self.samples)
         most = int(self.epsilon.values[-1])
+        drawn = 0 if self.search_by == "gradient" else self.queries
+        judged = chosen * (drawn + most) + self.attacked(n)
         if self.search_by == "random":
-            return Cost(forward=chosen * (self.queries + most) + self.attacked(n), backward=0)
+            return Cost(forward=judged, backward=0)
         runs = min(self.targets, classes - 1)
         steps = self.steps + runs * (max(2, self.steps // 2) + ROUNDS)
         looks = 2 + runs * (1 + ROUNDS * (1 + math.ceil(math.log2(max(most, 1)))))
-        return Cost(
-            forward=chosen * (steps + looks + most) + self.attacked(n), backward=chosen * steps
-        )
+        return Cost(forward=chosen * (steps + looks) + judged, backward=chosen * steps)

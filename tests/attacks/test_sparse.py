@@ -85,7 +85,7 @@ def test_one_and_two_pixels_are_found_where_trying_every_pair_finds_them(
     x, y = digits.x[:60], digits.y[:60]
     right = model.logits(x).argmax(dim=1).numpy() == y
     optimum = brute_force(model, x[right], y[right])
-    result = attacked(Sparse(epsilon=Epsilon([1, 2])), model, x, y)
+    result = attacked(Sparse(epsilon=Epsilon([1, 2]), search_by="gradient"), model, x, y)
     fooled = result.table["epsilon_fooled"][right]
     assert ((fooled == 1) == (optimum == 1)).mean() >= 0.98
     assert ((fooled > 0) & (fooled <= 2)).sum() >= 0.95 * (optimum <= 2).sum()
@@ -106,11 +106,45 @@ def test_it_is_stronger_than_foolbox_at_every_budget(
 
 
 def test_the_scale_of_the_logits_changes_nothing(digits: Any, attacked: Callable[..., Any]) -> None:
-    attack = Sparse(epsilon=Epsilon([1, 3]), steps=40, targets=2)
+    attack = Sparse(epsilon=Epsilon([1, 3]), steps=40, targets=2, search_by="gradient")
     plain = attacked(attack, digits.model(), digits.x[:100], digits.y[:100]).curve()
     for scale in (1e4, 1e-4):
         masked = attacked(attack, digits.model(scale=scale), digits.x[:100], digits.y[:100]).curve()
         assert all(abs(masked[k] - plain[k]) <= 0.03 for k in plain)
+
+
+class Rounded(nn.Module):
+    """The same net looking at inputs rounded to 0 and 1: no gradient leads anywhere."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.net(x.round())
+
+
+def test_where_gradients_lead_nowhere_the_random_search_goes_on(
+    digits: Any, attacked: Callable[..., Any]
+) -> None:
+    """The planted twin hides its gradients; the clean one loses nothing by the second search."""
+    hidden = TorchModel(
+        Rounded(digits.net), bounds=(0, 1), device="cpu", classes=digits.model().classes
+    )
+    x, y = digits.x[:60], digits.y[:60]
+    curve = Epsilon([1, 4])
+    alone = {"search_by": "gradient", "steps": 20, "targets": 1}
+    blind = attacked(Sparse(epsilon=curve, **alone), hidden, x, y)
+    assert min(m.value for m in blind.measurements if m.name == "inputs_moved") < 0.5
+    both = attacked(
+        Sparse(epsilon=curve, queries=200, steps=20, targets=1, search_by="both"), hidden, x, y
+    )
+    assert both.curve()[4.0] < blind.curve()[4.0] - 0.4
+    clean = attacked(Sparse(epsilon=curve, **alone), digits.model(), x, y).curve()
+    again = attacked(
+        Sparse(epsilon=curve, steps=20, targets=1, queries=50), digits.model(), x, y
+    ).curve()
+    assert all(again[k] <= clean[k] for k in clean)
 
 
 class Coloured(nn.Module):
@@ -169,7 +203,7 @@ def test_a_budget_of_pixels_admits_so_many_places_and_no_more() -> None:
     x=arrays(np.float64, (6, 7), elements=st.floats(0, 1)),
     w=arrays(np.float64, (3, 7), elements=st.floats(-2, 2)),
     dtype=st.sampled_from([torch.float32, torch.float64]),
-    search_by=st.sampled_from(["gradient", "random"]),
+    search_by=st.sampled_from(["both", "gradient", "random"]),
 )
 def test_whatever_is_returned_is_valid_and_decided_as_it_is_told(
     x: np.ndarray, w: np.ndarray, dtype: torch.dtype, search_by: Any
@@ -195,7 +229,8 @@ def test_whatever_is_returned_is_valid_and_decided_as_it_is_told(
 def test_every_pass_is_counted_and_told_beforehand(
     digits: Any, attacked: Callable[..., Any]
 ) -> None:
-    for attack in (Sparse(epsilon=Epsilon([1, 3])), Sparse(search_by="random", queries=100)):
+    for search_by in ("both", "gradient", "random"):
+        attack = Sparse(epsilon=Epsilon([1, 3]), queries=60, search_by=search_by)
         result = attacked(attack, digits.model(), digits.x[:60], digits.y[:60])
         spent = (result.table["forward"].sum(), result.table["backward"].sum())
         assert (result.cost.forward, result.cost.backward) == spent
@@ -208,9 +243,10 @@ def test_without_a_finite_range_each_value_keeps_to_those_that_the_data_hold(
     linear: Any, attacked: Callable[..., Any]
 ) -> None:
     inner = (linear.x.min(axis=0), linear.x.max(axis=0))
-    declared = attacked(Sparse(), linear.model(inner), linear.x, linear.y)
+    attack = Sparse(search_by="gradient", steps=20, targets=1)
+    declared = attacked(attack, linear.model(inner), linear.x, linear.y)
     for bounds in (None, (0, np.inf)):
-        result = attacked(Sparse(), linear.model(bounds), linear.x, linear.y)
+        result = attacked(attack, linear.model(bounds), linear.x, linear.y)
         assert result.curve() == declared.curve()
         assert result.measurements[1].conditions["bounds"] == "as observed in the test split"
     assert declared.measurements[1].conditions["bounds"] == "per feature"
@@ -250,6 +286,7 @@ def test_perturb_by_itself_returns_what_the_search_finds(digits: Any) -> None:
         ({"steps": 1}, "steps: expected a number >= 2, got 1"),
         ({"targets": -1}, "targets: expected a number >= 0, got -1"),
         ({"queries": 0}, "queries: expected a number >= 1, got 0"),
+        ({"search_by": "magic"}, "Invalid enum value 'magic'"),
         ({"epsilon_per_feature": [1.0]}, "epsilon_per_feature: this attack knows one budget"),
     ],
 )
