@@ -145,7 +145,7 @@ LIST = (
         CARLINI, "Attack classifier and detector together.", voids=False,
     ),
     Criterion(
-        "positive_control", "share missed of a linear twin's samples that can be fooled", "> 0.1 "
+        "positive_control", "share missed of a linear twin's samples that can be fooled", "> 0.25 "
         "(ours: published as 'must break it')", CARLINI,
         "The search misses what is there to find: do not rely on it at all.",
     ),
