@@ -56,6 +56,11 @@ class Learned(Attack, frozen=True, kw_only=True):
                 message = f"{name}: expected a number >= 1, got {value}"
                 raise ValueError(message)
 
+    @property
+    def examines_itself(self) -> bool:
+        """No: the search is over before the samples that are judged are looked at."""
+        return False
+
     def pattern(
         self, model: Model, batch: Batch, threat: Threat, generator: torch.Generator
     ) -> Tensor:

@@ -284,6 +284,7 @@ def test_costs_stay_below_what_was_foreseen_and_curves_fall(
 ) -> None:
     result = attacked(attack, digits.model(), digits.x, digits.y)
     foreseen = attack.passes(n=300, classes=10)
+    assert attack.surcharge == 0, "no examination follows"
     assert 0 < result.cost.forward <= foreseen.forward
     assert 0 < result.cost.backward <= foreseen.backward
     heights = [result.curve()[epsilon] for epsilon in attack.epsilon]
