@@ -59,11 +59,11 @@ class Audio(PGD, frozen=True, kw_only=True):
 
     def terms(self, bench: Bench) -> Terms:
         """See ``Attack.terms``: the norm of each signal is the unit of its noise."""
-        bounds = bench.model.bounds
+        plain = super().terms(bench)
 
         def threat(batch: Batch, epsilon: float) -> Threat:
             loud = loudness(batch.x, self.norm).view(-1, *[1] * (batch.x.ndim - 1))
-            return Threat(norm=self.norm, epsilon=epsilon, bounds=bounds, scale=loud)
+            return msgspec.structs.replace(plain.threat(batch, epsilon), scale=loud)
 
         return Terms(
             threat,

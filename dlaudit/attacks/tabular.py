@@ -91,20 +91,17 @@ class Tabular(Attack, frozen=True, kw_only=True):
             ),
         )  # fmt: skip
         units = torch.from_numpy(found.units)
-        if self.epsilon_per_feature is not None:
-            from dlaudit.attacks.harness import spread
-
-            given = spread(self.epsilon_per_feature, torch.zeros(1, len(units)))
-            units = torch.where(units > 0, given, units)
         # A category moves as a whole whatever epsilon is: a hair more than its codes span.
         span = torch.from_numpy(found.span) * (1 + 1e-6)
-        bounds = bench.model.bounds
+        plain = super().terms(bench)
 
         def threat(batch: Batch, epsilon: float) -> Threat:
-            scale = (units + span / epsilon).to(batch.x.device)
-            return Threat(
-                norm="linf", epsilon=epsilon, bounds=bounds, scale=scale, rules=found.rules
+            usual = plain.threat(batch, epsilon)
+            given = (
+                units if usual.scale is None else torch.where(units > 0, usual.scale.cpu(), units)
             )
+            scale = (given + span / epsilon).to(batch.x.device)
+            return msgspec.structs.replace(usual, scale=scale, rules=found.rules)
 
         source = f"interquartile range in {found.split}"
         if self.epsilon_per_feature is not None:
