@@ -17,6 +17,7 @@ from dlaudit.audit.engine import audit
 from dlaudit.audit.executor import InlineExecutor, Limits, ProcessExecutor
 from dlaudit.audit.judge import judge
 from dlaudit.audit.plan import Source
+from dlaudit.audit.preview import preview
 from dlaudit.audit.record import CheckRun, Measured
 from dlaudit.audit.run_folder import JOURNAL, RECORD
 from dlaudit.errors import RunFolderError
@@ -193,6 +194,19 @@ def test_in_a_plan_it_is_sealed_and_leaves_checks_without_blocks_alone(
     assert soon.runs[0].outcome.measurements[1].n < plain.runs[0].outcome.measurements[1].n == 240
     assert soon.runs[1].outcome == plain.runs[1].outcome
     assert [one.status for one in soon.verdicts] == [one.status for one in plain.verdicts]
+
+
+def test_the_preview_says_what_all_the_data_could_decide_and_that_it_may_stop_before(
+    plug: Any,
+) -> None:
+    plain, soon = (
+        preview(source(plug, **more), "inline") for more in ({}, {"until_decided": True})
+    )
+    assert "stops before where the rules are decided" not in plain
+    (line,) = [line for line in soon.splitlines() if line.startswith("  attacks.fgsm.robust")]
+    assert line.endswith("(a proportion of all n = 240; stops before where the rules are decided)")
+    (other,) = [line for line in soon.splitlines() if line.startswith("  toy.accuracy.accuracy")]
+    assert other in plain
 
 
 def test_a_run_that_was_cut_off_goes_on_to_the_same_record(tmp_path: Any, plug: Any) -> None:
