@@ -91,15 +91,17 @@ class Tabular(Attack, frozen=True, kw_only=True):
             ),
         )  # fmt: skip
         units = torch.from_numpy(found.units)
+        numbers = torch.from_numpy(found.span == 0)
+        numbers[sorted(found.rules.fixed)] = False
         # A category moves as a whole whatever epsilon is: a hair more than its codes span.
         span = torch.from_numpy(found.span) * (1 + 1e-6)
         plain = super().terms(bench)
 
         def threat(batch: Batch, epsilon: float) -> Threat:
             usual = plain.threat(batch, epsilon)
-            given = (
-                units if usual.scale is None else torch.where(units > 0, usual.scale.cpu(), units)
-            )
+            given = units
+            if usual.scale is not None:
+                given = torch.where(numbers, usual.scale.cpu(), 0)
             scale = (given + span / epsilon).to(batch.x.device)
             return msgspec.structs.replace(usual, scale=scale, rules=found.rules)
 

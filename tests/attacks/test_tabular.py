@@ -382,6 +382,17 @@ def test_units_come_from_training_rows_where_there_are_any(
     assert moved.values["robust_accuracy", 1.0].conditions["unit"] == "epsilon_per_feature"
     for clean, found, _ in moved.counted:
         assert np.flatnonzero(clean != found).tolist() == [4]
+    flat = x.copy()
+    flat[:, 4] = x[0, 4]  # a column without spread moves by a budget of its own, and by no other
+    still = audited(
+        Tabular(queries=0, steps=2, categories=0), model.torch(), rows_of(flat, y, NAMES)
+    )
+    assert all(found[4] == clean[4] for clean, found, _ in still.counted)
+    own = replace(given, epsilon_per_feature=[0.0] * 4 + [9.0] + [0.0] * 4)
+    loose = audited(
+        own, model.torch(), rows_of(flat, model.torch().logits(flat).argmax(dim=1).numpy(), NAMES)
+    )
+    assert loose.values["inputs_moved", 1.0].value == 1
 
 
 def test_recorded_decisions_cannot_be_asked_about_other_rows(
