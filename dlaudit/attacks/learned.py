@@ -124,10 +124,8 @@ class Learned(Attack, frozen=True, kw_only=True):
                 )
             return
         patterns = self._patterns(bench, taught)
-        applied = Applied(
-            by=self, patterns=patterns, taught=len(taught), successes={}, norm=self.norm,
-            epsilon=self.epsilon, samples=self.samples,
-        )  # fmt: skip
+        shared = {name: getattr(self, name) for name in Attack.__struct_fields__}
+        applied = Applied(by=self, patterns=patterns, taught=len(taught), successes={}, **shared)
         yield from robustness(applied, bench, among=judged)
         yield from applied.target_successes()
 
