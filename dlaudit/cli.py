@@ -106,6 +106,9 @@ def plan_options(command: Command) -> Command:
         click.option("--seed", type=int, help="The plan's seed."),
         click.option("--max-samples", type=int, help="Audit a seeded subset of this size."),
         click.option(
+            "--budget", type=int, help="Forward passes per robust sample, where a check takes one."
+        ),
+        click.option(
             "--until-decided", is_flag=True, help="Take samples only until the rules are decided."
         ),
         click.option(
@@ -122,7 +125,7 @@ def source_from(options: dict[str, Any]) -> Source:
     from dlaudit.audit.plan import Source, source_of
     from dlaudit.errors import PlanError
 
-    numbers = {key: options.pop(key) for key in ("seed", "max_samples")}
+    numbers = {key: options.pop(key) for key in ("seed", "max_samples", "budget")}
     settings = [
         *options.pop("settings"),
         *(f"{key} = {value}" for key, value in numbers.items() if value is not None),

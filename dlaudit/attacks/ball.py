@@ -93,6 +93,24 @@ class Ball:
         nearer = moved_inward(self.x, shrunk).clamp(self.low, self.high)
         return torch.where(outside.view(-1, *[1] * (inside.ndim - 1)), nearer, inside)
 
+    def stored(self, example: Tensor, levels: int, ends: tuple[float, float]) -> Tensor:
+        """The example as it comes back from storage in ``levels`` equal steps, still in the ball.
+
+        Every changed value goes to the nearest level that the ball allows: in linf inside its box, in
+        other norms no further from the clean value than it was. Where there is none, it is clean again.
+        """
+        low, span = ends[0], ends[1] - ends[0]
+        clean, wanted = self.x.double(), (example.double() - low) / span * levels
+        towards = torch.where(example > self.x, wanted.floor(), wanted.ceil())
+        kept = self.x
+        for level in (towards, wanted.round()):
+            value = (low + level.clamp(0, levels) * span / levels).to(example.dtype)
+            allowed = (value >= self.low) & (value <= self.high)
+            if self.norm != "linf":
+                allowed &= (value.double() - clean).abs() <= (example.double() - clean).abs()
+            kept = torch.where(allowed & (example != self.x), value, kept)
+        return kept
+
     def step(self, x: Tensor, gradient: Tensor, size: float | Tensor) -> Tensor:
         """One step of steepest ascent of length ``size`` in this norm, projected back (linf, l2).
 

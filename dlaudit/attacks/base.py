@@ -39,6 +39,8 @@ class Threat(msgspec.Struct, frozen=True, kw_only=True):
     like one input, or (B, 1, …) with a number for each sample; 0 where nothing may move; None for 1.
     ``Ball`` keeps to all of that. rules: what else an example must obey, an object whose
     ``admits(x, clean) -> (B,) bool tensor`` decides; the harness counts no example that it refuses.
+    levels: values are stored as so many equal steps from low to high (255 for 8-bit pictures), and an
+    example counts only as it comes back from there; None for values as they are.
     """
 
     norm: Norm
@@ -46,6 +48,7 @@ class Threat(msgspec.Struct, frozen=True, kw_only=True):
     bounds: tuple[Any, Any] | None = None
     scale: Any = None
     rules: Any = None
+    levels: int | None = None
 
 
 class Terms(NamedTuple):
@@ -87,7 +90,9 @@ class Attack(Check, frozen=True, kw_only=True):
     is a curve). epsilon_per_feature: one budget for each value of an input, flattened, or for each
     channel, 0 where nothing may change; the change of each is divided by its own before the norm is
     taken, and epsilon, 1 unless it is given, multiplies them all. samples: how many test samples are
-    attacked, None for all. doctor: whether a search by gradients examines itself afterwards, at no
+    attacked, None for all. levels: 255 if only examples that survive storage as 8-bit pictures count;
+    needs a valid range of two numbers. mixed_precision: whether the search, never its judgement, computes
+    in bfloat16 where that is safe. doctor: whether a search by gradients examines itself afterwards, at no
     more than 15 % of the passes that it spent (docs/doctor.md).
 
     A subclass writes ``perturb``; one that counts its own passes sample by sample writes ``search``.
@@ -109,6 +114,8 @@ class Attack(Check, frozen=True, kw_only=True):
     epsilon: Epsilon = IN_255
     epsilon_per_feature: list[float] | None = None
     samples: int | None = None
+    levels: int | None = None
+    mixed_precision: bool = False
     doctor: DoctorLevel = "quick"
 
     def __post_init__(self) -> None:
@@ -118,6 +125,9 @@ class Attack(Check, frozen=True, kw_only=True):
             raise ValueError(message)
         if self.samples is not None and self.samples < 1:
             message = f"samples: expected a number >= 1, got {self.samples}"
+            raise ValueError(message)
+        if self.levels is not None and self.levels < 1:
+            message = f"levels: expected a number >= 1, got {self.levels}"
             raise ValueError(message)
         if self.epsilon_per_feature is not None:
             self._check_per_feature(self.epsilon_per_feature)
@@ -166,8 +176,10 @@ class Attack(Check, frozen=True, kw_only=True):
         stated: dict[str, Any] = {
             field: getattr(self, field)
             for field in self.__struct_fields__
-            if field not in {"epsilon", "samples", "doctor"}
+            if field not in {"epsilon", "samples", "doctor", "mixed_precision"}
         }
+        if self.mixed_precision:
+            stated["mixed_precision"] = True
         if budgets := self.epsilon_per_feature:
             stated["epsilon_per_feature"] = f"per feature, {min(budgets):g}..{max(budgets):g}"
         return {

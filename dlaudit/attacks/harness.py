@@ -164,7 +164,8 @@ def attack_block(
             # A copy: what the search does to its inputs must not move the point it is judged from.
             copy = part._replace(x=part.x.clone(), y=part.y.clone())
             randomness = block.generator(f"epsilon={aim.epsilon!r}")
-            with nullcontext() if examination is None else examination.watching(copy, aim):
+            watched = nullcontext() if examination is None else examination.watching(copy, aim)
+            with watched, model.computing_fast(attack.mixed_precision):
                 found = attack.search(model, copy, aim, randomness)
             outcomes.forward[at] += found.forward.cpu().numpy()
             outcomes.backward[at] += found.backward.cpu().numpy()
@@ -203,7 +204,9 @@ def plain_terms(attack: Attack, bench: Bench) -> Terms:
 
     def threat(batch: Batch, epsilon: float) -> Threat:
         scale = None if budgets is None else spread(budgets, batch.x)
-        return Threat(norm=attack.norm, epsilon=epsilon, bounds=bounds, scale=scale)
+        return Threat(
+            norm=attack.norm, epsilon=epsilon, bounds=bounds, scale=scale, levels=attack.levels
+        )
 
     return Terms(threat)
 
@@ -226,6 +229,18 @@ def spread(budgets: list[float], x: Tensor) -> Tensor:
         f"shape {tuple(shape)}, or one for each of its channels, got {len(budgets)}"
     )
     raise NotOffered(message)
+
+
+def grid_ends(bench: Bench) -> tuple[float, float]:
+    """The values that the first and the last level stand for. Raises NotOffered if there are none."""
+    bounds = bench.model.bounds
+    if bounds is None or any(np.ndim(end) for end in bounds):
+        message = (
+            f"{bench.run}: levels divides the valid range of inputs: expected bounds = [low, high] of "
+            f"two numbers in the model's args, got {setting(bench)['bounds']}"
+        )
+        raise NotOffered(message)
+    return float(bounds[0]), float(bounds[1])
 
 
 def told(bounds: tuple[Any, Any] | None, x: Tensor) -> tuple[Any, Any] | None:
@@ -294,6 +309,8 @@ def judge(proposed: Tensor, batch: Batch, threat: Threat, bench: Bench) -> Judge
         candidate = torch.where(usable.view(-1, *[1] * (clean.ndim - 1)), candidate, clean)
     ball = Ball(clean, threat)
     x = ball.project(candidate)
+    if threat.levels is not None:
+        x = ball.stored(x, threat.levels, grid_ends(bench))
     decisions = bench.model.decide(rewritten(batch, x, bench.data.card.facts))
     wrong = np.asarray(decisions.predicted) != batch.y.cpu().numpy()
     wrong &= ball.contains(x).cpu().numpy()

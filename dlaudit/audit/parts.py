@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
@@ -104,6 +105,13 @@ class Model(ABC):
     def module(self) -> nn.Module | None:
         """The module whose output is the (B, C) logits, counted like every other pass."""
         return None
+
+    def computing_fast(self, fast: bool) -> AbstractContextManager[None]:  # noqa: FBT001
+        """Compute in bfloat16 where that is safe, if ``fast``; raises NotOffered where it cannot."""
+        if not fast:
+            return nullcontext()
+        message = f"{self.card.name} computes in one precision: expected mixed_precision = false"
+        raise NotOffered(message)
 
     @abstractmethod
     def logits(self, x: Any) -> Tensor:

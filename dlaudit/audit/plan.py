@@ -27,7 +27,7 @@ from dlaudit.errors import LoadError, PlanError, UnknownName, nearest
 TOP_LEVEL = (
     "name", "seed", "suites", "default_rules", "model", "models", "data", "train", "checks", "rules",
     "context", "declarations", "waivers", "keep_samples", "block", "max_samples", "catalogues",
-    "until_decided",
+    "until_decided", "budget",
 )  # fmt: skip
 RULE_KEYS = (
     "id", "run", "measurement", "at_least", "at_most", "slice", "conditions", "level",
@@ -377,10 +377,13 @@ class _Reader:
         wanted = {run: params for run, params in wanted.items() if run not in self.source.skip}
         broken = [run for run in broken if run.id not in self.source.skip]
         runs, measures = [], {}
+        self.budget, self.budgeted = self._value("budget", int, None, least=1), False
         for run, params in wanted.items():
             spec, names = self._run(run, params)
             runs.append(spec)
             measures[run] = names
+        if self.budget is not None and not self.budgeted:
+            self.problems.append("budget: no check of this plan has a parameter of that name")
         return runs + broken, measures, rules
 
     def _enabled(self, run: str, params: dict[str, Any]) -> bool:
@@ -408,7 +411,11 @@ class _Reader:
             self.problems.append(f"{place}.use: {problem}")
             return RunSpec(id=run, check=run), ()
         try:
-            built, problems = build(self.registry.check(check), params)
+            part = self.registry.check(check)
+            if self.budget is not None and "budget" in getattr(part.get(), "__struct_fields__", ()):
+                params.setdefault("budget", self.budget)
+                self.budgeted = True
+            built, problems = build(part, params)
         except UnknownName as error:
             self.problems.append(f"{place}{'.use' if check != run else ''}: {told(error)}")
             return RunSpec(id=run, check=check), ()

@@ -36,10 +36,13 @@ class LogitsModule(nn.Module):
         self.passes = passes
         self.output = "logits"
         self.accept_nonfinite = False
+        self.fast = False
 
     def forward(self, x: Tensor) -> Tensor:
         """x: (B, *input) -> (B, C). Raises NonFinite."""
-        logits = as_logits(logits_of(self.net(x)), self.output)
+        with torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=self.fast):
+            output = logits_of(self.net(x))
+        logits = as_logits(output.to(x.dtype) if self.fast else output, self.output)
         n = len(logits)
         self.passes.forward += n
         if not self.accept_nonfinite and not torch.isfinite(logits).all():
@@ -256,6 +259,15 @@ class TorchModel(Model):
             yield
         finally:
             self._module.accept_nonfinite = False
+
+    @contextlib.contextmanager
+    def computing_fast(self, fast: bool) -> Iterator[None]:  # noqa: FBT001
+        """See ``Model.computing_fast``: torch's own choice of what bfloat16 is safe for."""
+        self._module.fast = fast
+        try:
+            yield
+        finally:
+            self._module.fast = False
 
     def close(self) -> None:
         """Give a live module back as it was: training modes and trainable parameters."""

@@ -44,6 +44,14 @@ class Wide(Check, frozen=True, kw_only=True):
     needed: int
 
 
+class Dear(Check, frozen=True, kw_only=True):
+    """A check whose cost can be set."""
+
+    measures: ClassVar[tuple[str, ...]] = ("share",)
+
+    budget: int | None = None
+
+
 def registry_of(plug: Path, *more: Part) -> Registry:
     registry = Registry((plug,))
     registry._parts |= {(part.group, part.name): part for part in more}
@@ -60,6 +68,7 @@ def registry(plug: Path) -> Registry:
     cascade = Part("attacks", "attacks.cascade", "this test", lambda: Cascade)
     pgd = Part("attacks", "attacks.pgd", "this test", lambda: Cascade)
     wide = Part("checks", "toy.wide", "this test", lambda: Wide)
+    dear = Part("checks", "toy.dear", "this test", lambda: Dear)
     broken = Part("checks", "toy.unimportable", "this test", raising)
     ruled = Suite(
         name="half", runs={"toy.unimportable": {}, "toy.accuracy": {}},
@@ -71,7 +80,7 @@ def registry(plug: Path) -> Registry:
     half = Part("suites", "half", "this test", lambda: ruled)
     gone = Part("suites", "gone", "this test", raising)
     no_suite = Part("suites", "no_suite", "this test", lambda: 3)
-    return registry_of(plug, cascade, pgd, wide, broken, half, gone, no_suite)
+    return registry_of(plug, cascade, pgd, wide, dear, broken, half, gone, no_suite)
 
 
 def plan_of(text: str, registry: Registry, *, root: Path | str = "/", **options: Any) -> Plan:
@@ -437,6 +446,20 @@ def test_no_two_rules_share_an_id(ids: list[str]) -> None:
     found = [rule.id for rule in numbered(rules)]
     assert len(set(found)) == len(ids)
     assert "" not in found
+
+
+def test_a_budget_goes_to_every_check_that_takes_one_and_sets_none_itself(
+    registry: Registry,
+) -> None:
+    more = ('checks."toy.dear" = {}', 'checks."own" = { use = "toy.dear", budget = 3 }')
+    plan = plan_of(SOUND, registry, settings=(*more, "budget = 40"))
+    assert {run.id: run.params.get("budget") for run in plan.runs} == {
+        "toy.accuracy": None, "toy.dear": 40, "own": 3,
+    }  # fmt: skip
+    with pytest.raises(PlanError, match="budget: no check of this plan has a parameter"):
+        plan_of(SOUND, registry, settings=("budget = 40",))
+    with pytest.raises(PlanError, match="budget: expected a whole number >= 1, got 0"):
+        plan_of(SOUND, registry, settings=(more[0], "budget = 0"))
 
 
 def test_a_condition_may_be_written_as_a_fraction(registry: Registry) -> None:
