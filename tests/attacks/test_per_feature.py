@@ -18,8 +18,10 @@ from dlaudit.attacks.harness import spread
 from dlaudit.attacks.pgd import PGD
 from dlaudit.attacks.via_foolbox import Foolbox
 from dlaudit.audit.parameters import parameters_of
+from dlaudit.audit.registry import Registry
 from dlaudit.errors import NotOffered
 
+INSTALLED = Registry()
 UNITS = [0.0, 0.01, 0.1, 1.0, 0.0, 0.02, 0.5, 0.03, 0.04, 2.0, 0.0, 0.05]
 """One for each feature of the linear model; three may not move."""
 
@@ -54,6 +56,30 @@ def test_epsilon_is_a_multiplier_of_one_unless_it_is_given() -> None:
     given = PGD(epsilon_per_feature=[1.0], epsilon=Epsilon("8/255"))
     assert given.epsilon.values == (8 / 255,)
     assert PGD().epsilon.values == (8 / 255,)
+
+
+OTHERWISE = {
+    "foolbox",  # a family
+    "attacks.audio", "attacks.tokens", "attacks.tabular",  # units of their own
+    "attacks.transfer",  # judged on the samples that taught no surrogate
+}  # fmt: skip
+SCALED = [
+    part.name
+    for part in INSTALLED.parts("attacks")
+    if part.name not in OTHERWISE and part.get().scales and "linf" in part.get().norms
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SCALED)
+def test_every_attack_that_takes_them_keeps_to_them_and_comes_near_the_closed_form(
+    name: str, linear: Any, attacked: Callable[..., Any]
+) -> None:
+    attack = INSTALLED.check(name).get()(epsilon=Epsilon(0.2), epsilon_per_feature=UNITS)
+    x, y = linear.x[:80], linear.y[:80]
+    found = attacked(attack, linear.model(), x, y).curve()[0.2]
+    exact = np.mean(linear.margin[:80] > 0.2 * np.abs(linear.w * UNITS).sum())
+    assert exact <= found <= exact + 0.2
 
 
 @pytest.mark.parametrize("budgets", [[-1.0], [math.nan], [math.inf, 1.0], [], [0.0, 0.0]])
