@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import masked_digits
 import numpy as np
 import pytest
 
@@ -67,3 +68,25 @@ def test_pgd_on_the_certified_network_lies_between_its_certificate_and_the_publi
     assert not (result.table["fooled"] & certified).any()
     assert result.one("inputs_moved").value == 1
     assert (result.table["distance"][result.table["fooled"]] <= 0.1).all()
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        (None, "margin", False),
+        (None, "cross_entropy", False),
+        ("logits times 1000", "cross_entropy", True),
+        ("quantised input", "margin", True),
+        ("shattered gradient", "margin", True),
+    ],
+)
+def test_the_trades_network_is_cleared_and_its_masked_twins_are_voided(
+    truths: Path, mnist: Any, attacked: Callable[..., Any], case: tuple[str | None, Any, bool]
+) -> None:
+    (mask, loss, voided), model = case, network(truths, "mnist_trades")
+    if mask is not None:
+        net = masked_digits.MASKS[mask](model.module.net)
+        model = TorchModel(net, bounds=(0, 1), device="cpu", classes=tuple("0123456789"))
+    x, y = (part[:128] for part in mnist)
+    result = attacked(PGD(epsilon=Epsilon(0.3), steps=10, loss=loss), model, x, y, doctor="quick")
+    assert any(caveat.voids for caveat in result.one("robust_accuracy").caveats) == voided
