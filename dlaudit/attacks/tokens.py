@@ -73,6 +73,10 @@ class Tokens(Attack, frozen=True, kw_only=True):
         if wrong:
             message = f"epsilon: expected {expected}, got {wrong[0]:g}"
             raise ValueError(message)
+        for name in ("levels", "mixed_precision"):
+            if getattr(self, name):
+                message = f"{name}: expected none, because ids are whole numbers and stay so"
+                raise ValueError(message)
         for name in ("candidates", "beam"):
             if getattr(self, name) < 1:
                 message = f"{name}: expected a number >= 1, got {getattr(self, name)}"

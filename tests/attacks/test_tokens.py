@@ -385,6 +385,8 @@ def test_a_plan_for_texts_foretells_its_cost() -> None:
     [
         ({"epsilon": Epsilon(0.5)}, "whole numbers of tokens"),
         ({"epsilon": Epsilon(2), "unit": "share"}, "shares between 0 and 1"),
+        ({"levels": 255}, "levels: expected none"),
+        ({"mixed_precision": True}, "mixed_precision: expected none"),
         ({"candidates": 0}, "candidates: expected a number >= 1"),
         ({"beam": 0}, "beam: expected a number >= 1"),
         ({"synonyms": {"good": [1]}}, "synonyms: expected token ids"),
