@@ -294,8 +294,8 @@ def tabled(subject: Subject, state: State, names: list[str], blocks: int) -> lis
         if robust:
             passes = f"{one['forward'] / robust:,.0f} + {one['backward'] / robust:,.0f}"
         lines.append(f"| {name} | {robust} of {n} | {passes} | {one['seconds'] / base:.2f} |")
-    lines += [f"{name}: {told}." for name, told in NOT_THE_LETTER.items() if name in sums]
-    return lines
+    told = [f"{name}: {told}." for name, told in NOT_THE_LETTER.items() if name in sums]
+    return [*lines, "", *told] if told else lines
 
 
 def main() -> None:
