@@ -200,7 +200,7 @@ class Diagnosis(NamedTuple):
     def words(self) -> str:
         """What was found and what to do about it, where it failed."""
         one = self.criterion
-        found = f"{one.statistic} {self.value:.4g} (fails: {one.threshold}; {one.source})"
+        found = f"{one.statistic}: {self.value:.4g} (fails if {one.threshold}; {one.source})"
         more = f" {self.told}." if self.told else ""
         return f"{self.name}: {found}.{more} {one.remedy}"
 
