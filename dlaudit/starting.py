@@ -147,7 +147,7 @@ def plan_text(table: dict[str, Any], opened: Opened, notes: Iterable[str]) -> st
         lines += ["# No groups are declared: nothing will be said about bias.", ""]
     lines += [
         "# [[rules]]                           # the gate opens only on rules that were shown to hold",
-        '# run = "attacks.pgd"',
+        '# run = "attacks.cascade"',
         '# measurement = "robust_accuracy"',
         "# at_least = 0.6",
         '# rationale = "agreed by …, on …"',

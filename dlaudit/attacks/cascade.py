@@ -1,7 +1,7 @@
 """A cascade of searches: cheap ones for everybody, dear ones for those who are nearly fooled.
 
 Knows the order of its stages and what they may cost; how examples are scored is the harness's
-business. Why these stages: docs/decisions/0013-stages-of-the-cascade.md.
+business. Why these stages: docs/decisions/0016-stages-of-the-cascade.md.
 """
 
 from __future__ import annotations
@@ -42,12 +42,20 @@ class Stage(NamedTuple):
     kind: Kind = "climb"
 
     @property
+    def each(self) -> int:
+        """Forward passes of a sample that goes through to the end."""
+        return {
+            "climb": self.diversify + self.steps + 1, "boundary": 2 * self.steps, "squares": self.steps,
+        }[self.kind]  # fmt: skip
+
+    def among(self, n: int) -> int:
+        """How many of n samples take part: at least one."""
+        return max(1, round(self.share * n))
+
+    @property
     def forward(self) -> float:
         """Forward passes per sample that is left."""
-        each = {
-            "climb": self.diversify + self.steps + 1, "boundary": 2 * self.steps, "squares": self.steps,
-        }  # fmt: skip
-        return self.share * each[self.kind]
+        return self.share * self.each
 
     @property
     def backward(self) -> float:
@@ -135,11 +143,13 @@ class Cascade(Attack, frozen=True, kw_only=True):
         clean = left.clean_logits()
         order = rivals(clean, batch.y)
         nearness = torch.full((len(batch.y),), -torch.inf, device=batch.y.device)
-        for stage in self.played:
-            rows = left.open
-            if not len(rows):
+        for stage in endless(self.setting, self.norm):
+            rows, many = left.open, stage.among(len(left.open))
+            # Of the budget, one forward pass is the harness's own.
+            spent = left.forward[rows].double().mean() + many * stage.each / max(1, len(rows))
+            if not len(rows) or spent > self.allowed - 1:
                 break
-            among = nearest(nearness[rows], stage.share)
+            among = nearest(nearness[rows], many)
             aim = None if stage.rival is None else order[rows, stage.rival % order.shape[1]]
             if stage.kind == "boundary":
                 left.face(
@@ -161,7 +171,10 @@ class Cascade(Attack, frozen=True, kw_only=True):
 
     @property
     def played(self) -> list[Stage]:
-        """The stages that the budget pays for; one forward pass of it is the harness's own."""
+        """The stages that the budget pays for if every share comes out even.
+
+        One forward pass of the budget is the harness's own.
+        """
         return list(stages(self.setting, self.norm, self.allowed - 1))
 
     @property
@@ -196,10 +209,10 @@ def shrinking(steps: int, first: float) -> list[float]:
     return [first * (1 - i / steps) for i in range(steps)]
 
 
-def nearest(values: Tensor, share: float) -> Tensor:
-    """(m,) bool: the share with the largest values, at least one. values: (m,)."""
+def nearest(values: Tensor, many: int) -> Tensor:
+    """(m,) bool: so many with the largest values. values: (m,)."""
     import torch
 
     chosen = torch.zeros_like(values, dtype=torch.bool)
-    chosen[values.topk(max(1, round(share * len(values)))).indices] = True
+    chosen[values.topk(many).indices] = True
     return chosen

@@ -27,8 +27,8 @@ def test_every_run_is_a_known_attack_with_known_parameters(run: str) -> None:
     assert set(built(run).epsilon) <= {2 / 255, 4 / 255, 8 / 255}
 
 
-def test_a_minimal_norm_attack_is_among_them() -> None:
-    assert [run for run in SUITE.runs if built(run).minimal] == ["attacks.deepfool"]
+def test_an_attack_that_aims_both_ways_is_among_them() -> None:
+    assert [run for run in SUITE.runs if built(run).both_ways] == ["attacks.cascade"]
 
 
 def test_every_rule_judges_what_its_run_measures_and_says_that_it_is_a_default() -> None:

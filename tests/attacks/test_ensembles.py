@@ -21,7 +21,7 @@ from dlaudit.attacks.autoattack import AutoAttack
 from dlaudit.attacks.ball import Ball
 from dlaudit.attacks.base import Threat
 from dlaudit.attacks.boundary import to_boundary
-from dlaudit.attacks.cascade import BUDGETS, Cascade, nearest, stages
+from dlaudit.attacks.cascade import BUDGETS, FIRST, Cascade, nearest, stages
 from dlaudit.attacks.climb import climb, directions
 from dlaudit.attacks.fab import FAB
 from dlaudit.attacks.losses import targeted_dlr, targeted_margin
@@ -275,8 +275,7 @@ def test_a_robust_sample_costs_no_more_than_the_budget(
     robust = result.table["robust"]
     assert robust.sum() > 50
     for column in ("forward", "backward"):
-        # Whole samples are chosen, so a share may be rounded up.
-        assert result.table[column][robust].mean() <= BUDGETS[setting] * 1.02
+        assert result.table[column][robust].mean() <= BUDGETS[setting]
     assert result.cost.forward == result.table["forward"].sum()
     assert result.cost.backward == result.table["backward"].sum()
     assert result.one("robust_accuracy").conditions["budget"] == BUDGETS[setting]
@@ -292,8 +291,22 @@ def test_a_larger_budget_adds_stages_and_a_smaller_takes_them_away() -> None:
 
 def test_the_nearest_share_is_never_nobody() -> None:
     values = torch.tensor([0.0, 3.0, 1.0, 2.0])
-    assert nearest(values, 0.5).tolist() == [False, True, False, True]
-    assert nearest(values, 0.01).tolist() == [False, True, False, False]
+    assert nearest(values, 2).tolist() == [False, True, False, True]
+    assert FIRST._replace(share=0.01).among(4) == 1
+    assert FIRST._replace(share=0.5).among(5) == 2
+
+
+@pytest.mark.parametrize("n", [1, 3, 18])
+def test_a_handful_of_samples_costs_no_more_than_the_budget_either(
+    n: int, attacked: Callable[..., Any], digits: Any
+) -> None:
+    """Shares of few samples are rounded up to whole ones: the budget counts what is spent."""
+    right = digits.model().logits(digits.x).argmax(dim=1).numpy() == digits.y
+    x, y = digits.x[right][:n], digits.y[right][:n]
+    result = attacked(Cascade(epsilon=Epsilon(0.005)), digits.model(), x, y)
+    assert result.table["robust"].all()
+    assert 50 < result.table["forward"].mean() <= 75
+    assert result.table["backward"].mean() <= 75
 
 
 def test_the_cascade_fools_whoever_pgd_and_fgsm_fool(
