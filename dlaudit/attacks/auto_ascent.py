@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from dlaudit.attacks.losses import Loss
+from dlaudit.attacks.losses import Loss, margin
 from dlaudit.attacks.survivors import Climbed, Turn
 
 MOMENTUM = 0.75
@@ -32,6 +32,7 @@ class Climber(NamedTuple):
     best: Tensor
     best_gradient: Tensor
     best_value: Tensor
+    best_margin: Tensor
     value: Tensor
     size: Tensor
     improved: Tensor
@@ -81,7 +82,7 @@ def auto_ascent(
     nothing = torch.full((n,), -torch.inf, device=device)
     now = Climber(
         place=torch.arange(n, device=device), labels=labels, x=x, before=x, gradient=x, best=x,
-        best_gradient=x, best_value=nothing, value=nothing,
+        best_gradient=x, best_value=nothing, best_margin=nothing, value=nothing,
         size=torch.full((n,), 2 * ball.epsilon, dtype=x.dtype, device=device),
         improved=torch.zeros(n, device=device), checked_value=nothing,
         halved=torch.ones(n, dtype=torch.bool, device=device),
@@ -98,19 +99,20 @@ def auto_ascent(
         value = loss(logits, now.labels).float()
         if not last:
             turn.trace.step(turn.rows[now.place], value, gradient)
-        wrong = logits.argmax(dim=1) != y[now.place]
+        wrong, lead = logits.argmax(dim=1) != y[now.place], margin(logits, y[now.place]).float()
         better = value > now.best_value
         now = now._replace(
             gradient=gradient, value=value,
             improved=now.improved + (value > now.value) if step else now.improved,
             best=choose(better, now.x, now.best), best_gradient=choose(better, gradient, now.best_gradient),
             best_value=torch.maximum(value, now.best_value),
+            best_margin=torch.where(better, lead, now.best_margin),
         )  # fmt: skip
         if not step:
             now = now._replace(checked_value=value)
         if wrong.any():
             gone = now.rows(wrong)
-            best[gone.place], values[gone.place], fooled[gone.place] = gone.x, gone.value, True
+            best[gone.place], values[gone.place], fooled[gone.place] = gone.x, lead[wrong], True
             now, ball = now.rows(~wrong), ball.rows(~wrong)
         if last or not len(now.place):
             break
@@ -123,7 +125,7 @@ def auto_ascent(
             mixed = now.x + MOMENTUM * (ahead - now.x) + (1 - MOMENTUM) * (now.x - now.before)
             ahead = ball.project(mixed)
         now = now._replace(before=now.x, x=ahead)
-    best[now.place], values[now.place] = now.best, now.best_value
+    best[now.place], values[now.place] = now.best, now.best_margin
     return Climbed(best, fooled, values, forward, backward)
 
 

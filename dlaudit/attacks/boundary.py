@@ -42,7 +42,6 @@ def approach(turn: Turn, *, steps: int, targets: Tensor, bounds: tuple[Any, Any]
         value = targeted_margin(logits, pairs)
         forward[place] += 2
         backward[place] += 1
-        values[place] = torch.maximum(values[place], value.float())
         turn.trace.step(turn.rows[place], value, gradient)
         w = gradient.flatten(1).double()
         reach = scales(ball)
@@ -64,6 +63,7 @@ def approach(turn: Turn, *, steps: int, targets: Tensor, bounds: tuple[Any, Any]
         if inside.any():
             gone = place[inside]
             best[gone], fooled[gone] = x[inside], True
+            values[gone] = 0  # beyond the boundary; how far was not asked
         # Beyond the boundary but too far away: on from a point nearer to the clean input.
         back = clean + BACK * (x - clean)
         x = torch.where(crossed.view(-1, *[1] * (x.ndim - 1)), back, x)

@@ -19,19 +19,22 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Setting = Literal["standard", "thorough"]
-Kind = Literal["climb", "boundary", "squares"]
+Kind = Literal["climb", "polish", "boundary", "squares"]
 BUDGETS: dict[Setting, int] = {"standard": 75, "thorough": 250}
 """Forward passes that a sample may cost at most, on average over those who stay robust."""
 RIVALS = 9
 """Nearest other classes that are aimed at in turn, as in the standard ensemble."""
+POLISH = 0.3
+"""The first step of a polish, in budgets: many starts end just short of the boundary."""
 
 
 class Stage(NamedTuple):
     """One search. share: of those who are left, the nearest to failure; 1 is everybody.
 
     kind: ``climb``: ``diversify`` steps along a direction of the logits, then ``steps`` up the
-    margin; ``boundary``: projections on the boundary to a rival, from outside of the budget too;
-    ``squares``: queries without gradients. rival: the rank of the class that a search leads to,
+    margin; ``polish``: ``steps`` short ones from the best example so far; ``boundary``: projections on
+    the boundary to a rival, from outside of the budget too; ``squares``: queries without gradients, from
+    the best example so far. rival: the rank of the class that a search leads to,
     None for a random direction.
     """
 
@@ -45,7 +48,8 @@ class Stage(NamedTuple):
     def each(self) -> int:
         """Forward passes of a sample that goes through to the end."""
         return {
-            "climb": self.diversify + self.steps + 1, "boundary": 2 * self.steps, "squares": self.steps,
+            "climb": self.diversify + self.steps + 1, "polish": self.steps + 1,
+            "boundary": 2 * self.steps, "squares": self.steps,
         }[self.kind]  # fmt: skip
 
     def among(self, n: int) -> int:
@@ -81,22 +85,26 @@ def endless(setting: Setting, norm: Norm) -> Iterator[Stage]:
     """Everybody first, at least once towards a rival class; then ever fewer, ever longer."""
     yield FIRST
     if setting == "standard":
-        yield Stage(1, 7, 8, 0)
+        yield Stage(1, 5, 7, 0)
         if norm == "l2":
             # Inside a small l2 ball gradients are often flat: come from beyond the boundary.
             yield Stage(1, 0, 20, 0, "boundary")
         else:
-            yield from (Stage(0.3, 7, 8, rank) for rank in range(1, 3))
-            yield from (Stage(0.15, 7, 8, rank) for rank in range(3, RIVALS))
+            yield from (Stage(0.2, 7, 12, rank) for rank in range(1, 6))
+            yield Stage(0.03, 0, 400, None, "squares")
+        start, polish = Stage(0.03, 10, 20), Stage(0.03, 0, 20, None, "polish")
+        queries = Stage(0.02, 0, 200, None, "squares")
     else:
         yield from (Stage(1, 7, 15, rank) for rank in range(2))
         yield Stage(1, 0, 20, 0, "boundary")
-        yield Stage(0.1, 0, 200, None, "squares")
         yield from (Stage(0.3, 7, 15, rank) for rank in range(2, RIVALS))
-    # Every other one without an aim: some failures lie where no rival's direction leads.
+        yield Stage(0.1, 0, 300, None, "squares")
+        start, polish = Stage(0.1, 10, 30), Stage(0.1, 0, 20, None, "polish")
+        queries = Stage(0.05, 0, 200, None, "squares")
     for turn in count():
-        aim = turn // 2 % RIVALS if turn % 2 else None
-        yield Stage(0.05, 10, 20, aim) if setting == "standard" else Stage(0.1, 10, 30, aim)
+        # Every fifth start has no aim: some failures lie where no rival's direction leads.
+        aim = None if turn % 5 == 4 else turn % RIVALS
+        yield from (start._replace(rival=aim), polish, queries)
 
 
 class Cascade(Attack, frozen=True, kw_only=True):
@@ -131,8 +139,6 @@ class Cascade(Attack, frozen=True, kw_only=True):
         self, model: Model, batch: Batch, threat: Threat, generator: torch.Generator
     ) -> Found:
         """See ``Attack.search``; the trace's ``stage`` is the number of the stage that fooled."""
-        import torch
-
         from dlaudit.attacks.ball import Ball
         from dlaudit.attacks.boundary import approach
         from dlaudit.attacks.climb import climb, directions
@@ -142,31 +148,33 @@ class Cascade(Attack, frozen=True, kw_only=True):
         left = Survivors(model, Ball(batch.x, threat), batch.y)
         clean = left.clean_logits()
         order = rivals(clean, batch.y)
-        nearness = torch.full((len(batch.y),), -torch.inf, device=batch.y.device)
         for stage in endless(self.setting, self.norm):
             rows, many = left.open, stage.among(len(left.open))
             # Of the budget, one forward pass is the harness's own.
             spent = left.forward[rows].double().mean() + many * stage.each / max(1, len(rows))
             if not len(rows) or spent > self.allowed - 1:
                 break
-            among = nearest(nearness[rows], many)
+            among = nearest(left.value[rows], many)
             aim = None if stage.rival is None else order[rows, stage.rival % order.shape[1]]
             if stage.kind == "boundary":
                 left.face(
                     approach, among=among, steps=stage.steps, targets=aim, bounds=threat.bounds
                 )
-                continue
-            if stage.kind == "squares":
-                seen = left.face(squares, among=among, queries=stage.steps, generator=generator)
+            elif stage.kind == "squares":
+                left.face(
+                    squares, among=among, queries=stage.steps, generator=generator, onward=True
+                )  # fmt: skip
+            elif stage.kind == "polish":
+                sizes = shrinking(stage.steps, POLISH * threat.epsilon)
+                left.face(climb, among=among, sizes=sizes, onward=True)
             elif stage is FIRST:
-                seen = left.face(climb, sizes=shrinking(stage.steps, 2 * threat.epsilon))
+                left.face(climb, sizes=shrinking(stage.steps, 2 * threat.epsilon))
             else:
-                seen = left.face(
+                left.face(
                     climb, among=among, sizes=shrinking(stage.steps, threat.epsilon),
                     diversify=stage.diversify, generator=generator,
                     direction=directions(batch.y[rows], clean.shape[1], aim, generator),
                 )  # fmt: skip
-            nearness[left.open] = torch.maximum(nearness[left.open], seen)
         return left.found
 
     @property

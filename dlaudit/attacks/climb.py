@@ -41,6 +41,7 @@ def climb(
     diversify: int = 0,
     direction: Tensor | None = None,
     generator: torch.Generator | None = None,
+    onward: bool = False,
 ) -> Climbed:
     """Run ``diversify`` steps along a direction of the logits, then raise a loss.
 
@@ -48,12 +49,14 @@ def climb(
     next gradient: ``steps + 1`` forward and ``steps`` backward passes, steps = diversify + len(sizes).
 
     sizes: the length of each step of the second part, in input units; those of the first are epsilon.
-    direction: (b, C), see ``directions``. generator: for a random start, None to start clean.
+    direction: (b, C), see ``directions``. generator: for a random start, None to start clean; onward:
+    start from the best example so far instead.
     Raises NonFinite on a gradient that is NaN or infinite.
     """
     model, ball, y = turn.model, turn.ball, turn.y
     n, steps = len(y), diversify + len(sizes)
     x = ball.x if generator is None else ball.random(generator)
+    x = turn.x if onward else x
     best, values = x.clone(), torch.full((n,), -torch.inf, device=y.device)
     fooled = torch.zeros(n, dtype=torch.bool, device=y.device)
     forward, backward = (torch.zeros(n, dtype=torch.int64, device=y.device) for _ in range(2))

@@ -26,6 +26,10 @@ HALVED_AFTER = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 """Queries after which the square's share is halved."""
 
 
+ONWARD = 5
+"""From a good example on, squares of at most this part of the picture's width."""
+
+
 class Square(Attack, frozen=True, kw_only=True):
     """Square attack: needs scores only, so it also reaches models whose gradients mislead.
 
@@ -77,10 +81,13 @@ def share_at(query: int) -> float:
     return SHARE * 0.5 ** sum(query > after for after in HALVED_AFTER)
 
 
-def squares(turn: Turn, *, queries: int, generator: torch.Generator) -> Climbed:
-    """The search: start with stripes, then one square a query, kept where the margin falls.
+def squares(
+    turn: Turn, *, queries: int, generator: torch.Generator, onward: bool = False
+) -> Climbed:
+    """The search: start with stripes, then one square a query, kept where the margin grows.
 
-    One square for all samples of a query, as in the standard ensemble. generator: on the CPU.
+    One square for all samples of a query, as in the standard ensemble. generator: on the CPU. onward:
+    start from the best examples so far, with squares of any side up to a fifth of the picture's.
     """
     import torch
 
@@ -96,8 +103,14 @@ def squares(turn: Turn, *, queries: int, generator: torch.Generator) -> Climbed:
         drawn = torch.randint(0, 2, shape, generator=generator)
         return drawn.mul_(2).sub_(1).to(whole.x) * whole.epsilon
 
-    stripes = signs(n, channels, 1, width).expand(n, *flat).reshape(whole.x.shape)
-    x = whole.project(whole.x + stripes * reach(whole))
+    def drawn(low: int, high: int) -> int:
+        return int(torch.randint(low, high + 1, (1,), generator=generator))
+
+    if onward:
+        x = turn.x
+    else:
+        stripes = signs(n, channels, 1, width).expand(n, *flat).reshape(whole.x.shape)
+        x = whole.project(whole.x + stripes * reach(whole))
     best = x.clone()
     values = torch.full((n,), -torch.inf, device=device)
     forward = torch.zeros(n, dtype=torch.int64, device=device)
@@ -106,9 +119,10 @@ def squares(turn: Turn, *, queries: int, generator: torch.Generator) -> Climbed:
     for query in range(queries):
         if query:
             side = min(max(round(math.sqrt(share_at(query - 1) * height * width)), 1), width)
+            if onward:
+                side = drawn(1, max(1, width // ONWARD))
             tall = min(side, height)
-            top = int(torch.randint(0, height - tall + 1, (1,), generator=generator))
-            left = int(torch.randint(0, width - side + 1, (1,), generator=generator))
+            top, left = drawn(0, height - tall), drawn(0, width - side)
             change = torch.zeros(flat, dtype=x.dtype, device=device)
             change[:, top : top + tall, left : left + side] = 2 * signs(channels, 1, 1)
             x = ball.project(kept + change.view(ball.x.shape[1:]) * reach(ball))

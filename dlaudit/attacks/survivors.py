@@ -39,8 +39,8 @@ class Turn(NamedTuple):
 class Climbed(NamedTuple):
     """What a search hands back. x: one example per sample, the first that fooled or the best.
 
-    fooled: (b,) bool; value: (b,) the best loss, larger where closer to success; forward,
-    backward: (b,) passes.
+    fooled: (b,) bool; value: (b,) the margin at x (largest other logit minus the label's), -inf where
+    it was not asked; forward, backward: (b,) passes.
     """
 
     x: Tensor
@@ -58,6 +58,7 @@ class Survivors:
         n, device = len(y), y.device
         self.model, self.ball, self.y = model, ball, y
         self.x = ball.x.clone()
+        self.value = torch.full((n,), -torch.inf, device=device)
         self.forward = torch.zeros(n, dtype=torch.int64, device=device)
         self.backward = torch.zeros_like(self.forward)
         self.stage = torch.full_like(self.forward, NOBODY)
@@ -72,15 +73,13 @@ class Survivors:
 
     def face(
         self, search: Callable[..., Climbed], *, among: Tensor | None = None, **how: Any
-    ) -> Tensor:
-        """Let a search loose on those who are left; returns their best losses (m,), in open order.
+    ) -> None:
+        """Let a search loose on those who are left. Of each sample, the best example so far is kept.
 
-        among: (m,) bool over those who are left, for a search of some of them; the others' loss is
-        -inf. how: the search's own parameters; tensors whose length is m are cut alike.
+        among: (m,) bool over those who are left, for a search of some of them. how: the search's own
+        parameters; tensors, one row for each who is left, are cut alike.
         """
-        m = len(self.open)
         chosen = torch.ones_like(self.open, dtype=torch.bool) if among is None else among
-        values = torch.full((m,), -torch.inf, device=self.open.device)
         rows = self.open[chosen]
         if len(rows):
             cut = {
@@ -91,16 +90,18 @@ class Survivors:
                 self.model, self.ball.rows(rows), self.y[rows], rows, self.x[rows], self.trace
             )
             climbed = search(turn, **cut)
-            self.x[rows] = climbed.x
+            better = climbed.fooled | (climbed.value > self.value[rows])
+            # An example whose margin is not known is still more of one than the clean input.
+            better |= torch.isinf(self.value[rows])
+            self.x[rows[better]] = climbed.x[better]
+            self.value[rows[better]] = climbed.value[better].to(self.value)
             self.forward[rows] += climbed.forward
             self.backward[rows] += climbed.backward
             self.stage[rows[climbed.fooled]] = self.turns
-            values[chosen] = climbed.value.float()
             gone = torch.zeros_like(chosen)
             gone[chosen] = climbed.fooled
-            self.open, values = self.open[~gone], values[~gone]
+            self.open = self.open[~gone]
         self.turns += 1
-        return values
 
     @property
     def found(self) -> Found:

@@ -24,8 +24,8 @@ from dlaudit.attacks.boundary import to_boundary
 from dlaudit.attacks.cascade import BUDGETS, FIRST, Cascade, nearest, stages
 from dlaudit.attacks.climb import climb, directions
 from dlaudit.attacks.fab import FAB
-from dlaudit.attacks.losses import targeted_dlr, targeted_margin
-from dlaudit.attacks.square import Square, pictures, share_at
+from dlaudit.attacks.losses import margin, targeted_dlr, targeted_margin
+from dlaudit.attacks.square import Square, pictures, share_at, squares
 from dlaudit.attacks.survivors import Survivors, rivals
 from dlaudit.errors import NotOffered
 
@@ -125,6 +125,7 @@ def test_a_step_is_halved_where_few_steps_helped_or_nothing_changed() -> None:
         return Climber(
             place=torch.tensor([0]), labels=torch.tensor([0]), x=one, before=one, gradient=one,
             best=2 * one, best_gradient=3 * one, best_value=torch.tensor([best]),
+            best_margin=torch.tensor([best]),
             value=torch.tensor([0.0]), size=torch.tensor([0.8]), improved=torch.tensor([improved]),
             checked_value=torch.tensor([checked]), halved=torch.tensor([halved]),
         )  # fmt: skip
@@ -261,8 +262,35 @@ def test_whoever_is_fooled_costs_nothing_more_and_keeps_the_example(digits: Any)
     # What is told of the passes is what the model counted.
     assert model.passes.forward == len(right) + left.forward.sum().item()
     assert model.passes.backward == left.backward.sum().item()
-    nobody = torch.zeros(len(left.open), dtype=torch.bool)
-    assert (left.face(climb, sizes=[0.1], among=nobody) == -torch.inf).all()
+    before = left.forward.clone()
+    left.face(climb, sizes=[0.1], among=torch.zeros(len(left.open), dtype=torch.bool))
+    assert (left.forward == before).all()
+
+
+def test_the_best_example_of_all_searches_is_kept_and_gone_on_from(digits: Any) -> None:
+    """A worse search changes nothing; a polish, and squares, start where the best one ended."""
+    model = digits.model()
+    x, y = torch.from_numpy(digits.x[:40]), torch.from_numpy(digits.y[:40])
+    right = model.logits(x).argmax(dim=1) == y
+    x, y = x[right], y[right]
+    ball = Ball(x, Threat(norm="linf", epsilon=0.03, bounds=(0, 1)))
+    left = Survivors(model, ball, y)
+    left.face(climb, sizes=[0.06, 0.03, 0.01])
+    rows = left.open
+    kept, value = left.x[rows].clone(), left.value[rows].clone()
+    assert torch.allclose(margin(model.logits(kept), y[rows]), value, atol=1e-4)
+    left.face(climb, sizes=[1e-6], generator=torch.Generator().manual_seed(0))
+    same = left.value[rows] == value
+    assert same.sum() > len(rows) // 2
+    assert (left.x[rows][same] == kept[same]).all()
+    for search in (
+        {"search": climb, "sizes": [0.003, 0.001], "onward": True},
+        {"search": squares, "queries": 30, "generator": torch.Generator(), "onward": True},
+    ):
+        before = left.value[rows].clone()
+        left.face(**search)
+        assert (left.value[rows] >= before).all()
+    assert (left.value[left.open] > value[torch.isin(rows, left.open)]).any()
 
 
 @pytest.mark.parametrize("setting", ["standard", pytest.param("thorough", marks=pytest.mark.slow)])
