@@ -13,7 +13,6 @@ from dlaudit.audit.record import Cost, Scalar
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
 
 ApgdLoss = Literal["cross_entropy", "dlr", "margin", "targeted_dlr", "targeted_margin"]
 TARGETS = 9
@@ -38,21 +37,12 @@ class APGD(Attack, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         """Refuse numbers that make no attack."""
         super().__post_init__()
-        for name in ("steps", "restarts", "targets"):
-            if (value := getattr(self, name)) < 1:
-                message = f"{name}: expected a number >= 1, got {value}"
-                raise ValueError(message)
+        self._counted("steps", "restarts", "targets")
 
     @property
     def targeted(self) -> bool:
         """Whether the steps aim at rival classes."""
         return self.loss.startswith("targeted")
-
-    def perturb(
-        self, model: Model, batch: Batch, threat: Threat, generator: torch.Generator
-    ) -> Tensor:
-        """See ``Attack.perturb``."""
-        return self.search(model, batch, threat, generator).x
 
     def search(
         self, model: Model, batch: Batch, threat: Threat, generator: torch.Generator

@@ -14,7 +14,6 @@ from dlaudit.audit.record import Cost, Scalar
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
 
 MEMBERS = ("apgd_ce", "apgd_t", "fab_t", "square")
 
@@ -45,22 +44,13 @@ class AutoAttack(Attack, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         """Refuse numbers that make no attack."""
         super().__post_init__()
-        for name in ("steps", "targets", "queries"):
-            if (value := getattr(self, name)) < 1:
-                message = f"{name}: expected a number >= 1, got {value}"
-                raise ValueError(message)
+        self._counted("steps", "targets", "queries")
 
     def aims(self, classes: int) -> Aims:
         """How many rivals, and the loss that leads to them."""
         return Aims(
             min(self.targets, classes - 1), "targeted_dlr" if classes > 3 else "targeted_margin"
         )
-
-    def perturb(
-        self, model: Model, batch: Batch, threat: Threat, generator: torch.Generator
-    ) -> Tensor:
-        """See ``Attack.perturb``."""
-        return self.search(model, batch, threat, generator).x
 
     def search(
         self, model: Model, batch: Batch, threat: Threat, generator: torch.Generator

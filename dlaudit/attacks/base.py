@@ -134,6 +134,13 @@ class Attack(Check, frozen=True, kw_only=True):
             if self.epsilon is IN_255:
                 msgspec.structs.force_setattr(self, "epsilon", Epsilon(1))
 
+    def _counted(self, *names: str) -> None:
+        """Refuse counts below one: of steps, restarts, queries, targets."""
+        for name in names:
+            if (value := getattr(self, name)) < 1:
+                message = f"{name}: expected a number >= 1, got {value}"
+                raise ValueError(message)
+
     def _check_per_feature(self, budgets: list[float]) -> None:
         """Raise ValueError unless they are budgets, and this attack keeps to them."""
         name = "epsilon_per_feature"
@@ -152,9 +159,11 @@ class Attack(Check, frozen=True, kw_only=True):
         """Return perturbed inputs, like ``batch.x``. The caller clips, checks and predicts again.
 
         batch.x: (B, *input) tensor on the model's device; batch.y: (B,) int64 tensor; generator: on
-        the CPU, this block's own.
+        the CPU, this block's own. An attack that writes ``search`` need not write this.
         """
-        raise NotImplementedError
+        if type(self).search is Attack.search:
+            raise NotImplementedError
+        return self.search(model, batch, threat, generator).x
 
     def search(
         self, model: Model, batch: Batch, threat: Threat, generator: torch.Generator

@@ -129,12 +129,6 @@ class Cascade(Attack, frozen=True, kw_only=True):
             message = f"budget: expected a number >= {least:.0f}, got {self.budget}"
             raise ValueError(message)
 
-    def perturb(
-        self, model: Model, batch: Batch, threat: Threat, generator: torch.Generator
-    ) -> Tensor:
-        """See ``Attack.perturb``."""
-        return self.search(model, batch, threat, generator).x
-
     def search(
         self, model: Model, batch: Batch, threat: Threat, generator: torch.Generator
     ) -> Found:

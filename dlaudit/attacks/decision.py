@@ -14,7 +14,6 @@ from dlaudit.audit.record import Cost, Scalar
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
 
 
 class Decision(Attack, frozen=True, kw_only=True):
@@ -47,12 +46,6 @@ class Decision(Attack, frozen=True, kw_only=True):
     ) -> tuple[str, ...]:
         """See ``Check.missing``; whoever gives logits can be asked."""
         return self.needs.missing(model=answering(model), data=data, train_fn=train_fn)
-
-    def perturb(
-        self, model: Model, batch: Batch, threat: Threat, generator: torch.Generator
-    ) -> Tensor:
-        """See ``Attack.perturb``."""
-        return self.search(model, batch, threat, generator).x
 
     def search(
         self, model: Model, batch: Batch, threat: Threat, generator: torch.Generator

@@ -14,7 +14,6 @@ from dlaudit.audit.record import Cost, Scalar
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
 
 TARGETS = 9
 
@@ -34,16 +33,7 @@ class FAB(Attack, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         """Refuse numbers that make no attack."""
         super().__post_init__()
-        for name in ("steps", "targets"):
-            if (value := getattr(self, name)) < 1:
-                message = f"{name}: expected a number >= 1, got {value}"
-                raise ValueError(message)
-
-    def perturb(
-        self, model: Model, batch: Batch, threat: Threat, generator: torch.Generator
-    ) -> Tensor:
-        """See ``Attack.perturb``; nothing is drawn."""
-        return self.search(model, batch, threat, generator).x
+        self._counted("steps", "targets")
 
     def search(
         self, model: Model, batch: Batch, threat: Threat, generator: torch.Generator

@@ -13,7 +13,6 @@ from dlaudit.audit.record import Cost, Scalar
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
 
 
 class FGSM(Attack, frozen=True, kw_only=True):
@@ -26,12 +25,6 @@ class FGSM(Attack, frozen=True, kw_only=True):
     norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2")
 
     loss: LossName = "cross_entropy"
-
-    def perturb(
-        self, model: Model, batch: Batch, threat: Threat, generator: torch.Generator
-    ) -> Tensor:
-        """See ``Attack.perturb``; nothing is drawn."""
-        return self.search(model, batch, threat, generator).x
 
     def search(
         self, model: Model, batch: Batch, threat: Threat, generator: torch.Generator

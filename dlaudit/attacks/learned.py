@@ -89,12 +89,6 @@ class Learned(Attack, frozen=True, kw_only=True):
             backward=found.backward.cpu() + taught * spent.backward,
         )
 
-    def perturb(
-        self, model: Model, batch: Batch, threat: Threat, generator: torch.Generator
-    ) -> Tensor:
-        """See ``Attack.perturb``."""
-        return self.search(model, batch, threat, generator).x
-
     def aim(self, classes: tuple[str, ...]) -> int | None:
         """The target as an index. Raises NotOffered if no class is called so."""
         if self.target is None:

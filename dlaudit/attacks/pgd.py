@@ -13,7 +13,6 @@ from dlaudit.audit.record import Cost, Scalar
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
 
 Schedule = Literal["linear", "constant"]
 FIRST_STEP: dict[Schedule, float] = {"linear": 2.0, "constant": 2.5}
@@ -42,10 +41,7 @@ class PGD(Attack, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         """Refuse numbers of steps that make no attack."""
         super().__post_init__()
-        for name, value in (("steps", self.steps), ("restarts", self.restarts)):
-            if value < 1:
-                message = f"{name}: expected a number >= 1, got {value}"
-                raise ValueError(message)
+        self._counted("steps", "restarts")
         if self.step_size is not None and (len(self.step_size.values) > 1 or 0 in self.step_size):
             message = f"step_size: expected one number > 0, got {self.step_size.plain}"
             raise ValueError(message)
@@ -63,12 +59,6 @@ class PGD(Attack, frozen=True, kw_only=True):
         if self.schedule == "constant":
             return [first] * self.steps
         return [first * (1 - i / self.steps) for i in range(self.steps)]
-
-    def perturb(
-        self, model: Model, batch: Batch, threat: Threat, generator: torch.Generator
-    ) -> Tensor:
-        """See ``Attack.perturb``."""
-        return self.search(model, batch, threat, generator).x
 
     def search(
         self, model: Model, batch: Batch, threat: Threat, generator: torch.Generator

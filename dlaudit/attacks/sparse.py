@@ -16,7 +16,6 @@ from dlaudit.audit.record import Cost, Scalar
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
 
     from dlaudit.audit.bench import Bench
 
@@ -94,12 +93,6 @@ class Sparse(Attack, frozen=True, kw_only=True):
 
         stated = {} if seen is None else {"bounds": "as observed in the test split"}
         return terms._replace(threat=threat, stated={**terms.stated, **stated})
-
-    def perturb(
-        self, model: Model, batch: Batch, threat: Threat, generator: torch.Generator
-    ) -> Tensor:
-        """See ``Attack.perturb``."""
-        return self.search(model, batch, threat, generator).x
 
     def search(
         self, model: Model, batch: Batch, threat: Threat, generator: torch.Generator

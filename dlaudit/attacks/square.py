@@ -45,15 +45,7 @@ class Square(Attack, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         """Refuse a search that cannot even try its start."""
         super().__post_init__()
-        if self.queries < 1:
-            message = f"queries: expected a number >= 1, got {self.queries}"
-            raise ValueError(message)
-
-    def perturb(
-        self, model: Model, batch: Batch, threat: Threat, generator: torch.Generator
-    ) -> Tensor:
-        """See ``Attack.perturb``."""
-        return self.search(model, batch, threat, generator).x
+        self._counted("queries")
 
     def search(
         self, model: Model, batch: Batch, threat: Threat, generator: torch.Generator

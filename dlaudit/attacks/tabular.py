@@ -129,12 +129,6 @@ class Tabular(Attack, frozen=True, kw_only=True):
         )
         return (Caveat(source=bench.run, name="few_queries", message=message),)
 
-    def perturb(
-        self, model: Model, batch: Batch, threat: Threat, generator: torch.Generator
-    ) -> Tensor:
-        """See ``Attack.perturb``."""
-        return self.search(model, batch, threat, generator).x
-
     def search(
         self, model: Model, batch: Batch, threat: Threat, generator: torch.Generator
     ) -> Found:

@@ -19,7 +19,6 @@ from dlaudit.errors import NotOffered, nearest
 if TYPE_CHECKING:
     import numpy as np
     import torch
-    from torch import Tensor
 
     from dlaudit.audit.bench import Bench
 
@@ -94,12 +93,6 @@ class Transfer(Attack, frozen=True, kw_only=True):
             message = f"source: no further model of the plan has gradients and is called {name!r}. "
             raise NotOffered(message + nearest(str(name), [*usable, TRAINED]))
         return Source(bench.models[name], {"source": f"models.{name}"})
-
-    def perturb(
-        self, model: Model, batch: Batch, threat: Threat, generator: torch.Generator
-    ) -> Tensor:
-        """See ``Attack.perturb``; the model handed over is its own source."""
-        return self.search(model, batch, threat, generator).x
 
     def search(
         self, model: Model, batch: Batch, threat: Threat, generator: torch.Generator
