@@ -27,7 +27,7 @@ class APGD(Attack, frozen=True, kw_only=True):
     each start. restarts: random starts of each. A sample that is fooled costs nothing more.
     """
 
-    norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2")
+    norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2", "l1")
 
     loss: ApgdLoss = "cross_entropy"
     steps: int = 100
@@ -51,15 +51,17 @@ class APGD(Attack, frozen=True, kw_only=True):
         from dlaudit.attacks.auto_ascent import auto_ascent
         from dlaudit.attacks.ball import Ball
         from dlaudit.attacks.losses import LOSSES, TARGETED
+        from dlaudit.attacks.sparse_ascent import sparse_ascent
         from dlaudit.attacks.survivors import Survivors, rivals
 
         survivors = Survivors(model, Ball(batch.x, threat), batch.y)
         order = rivals(survivors.clean_logits(), batch.y)[:, : self.targets]
         loss = (LOSSES | TARGETED)[self.loss]
+        climb = sparse_ascent if threat.norm == "l1" else auto_ascent
         for _ in range(self.restarts):
             for rank in range(order.shape[1] if self.targeted else 1):
                 survivors.face(
-                    auto_ascent, loss=loss, steps=self.steps, generator=generator,
+                    climb, loss=loss, steps=self.steps, generator=generator,
                     targets=order[survivors.open, rank] if self.targeted else None,
                 )  # fmt: skip
         return survivors.found

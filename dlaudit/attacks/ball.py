@@ -71,6 +71,12 @@ class Ball:
         ball.scale = self.scale if self.scale is None or one_for_all else self.scale[keep]
         return ball
 
+    def widened(self, factor: float) -> Self:
+        """The balls of a larger radius around the same inputs. Not for linf, whose box holds epsilon."""
+        ball = self.rows(torch.arange(len(self.x), device=self.x.device))
+        ball.epsilon = factor * self.epsilon
+        return ball
+
     def project(self, candidate: Tensor) -> Tensor:
         """An allowed example for every candidate; an allowed candidate comes back unchanged.
 

@@ -33,6 +33,7 @@ SHORT: list[Attack] = [
     APGD(steps=12),
     APGD(steps=12, loss="targeted_margin", targets=2),
     APGD(steps=12, norm="l2", loss="margin"),
+    APGD(steps=30, norm="l1", loss="margin"),
     FAB(steps=12, targets=2),
     FAB(steps=12, targets=2, norm="l2"),
     Square(queries=60),
@@ -57,8 +58,8 @@ def test_a_linear_model_is_fooled_exactly_where_its_margin_allows(
     attack: Attack, attacked: Callable[..., Any], linear: Any
 ) -> None:
     """Unbounded inputs: fooled if and only if the margin is below epsilon times the dual norm."""
-    dual = np.abs(linear.w).sum() if attack.norm == "linf" else np.linalg.norm(linear.w)
-    epsilon = 0.05
+    order = {"linf": 1, "l2": 2, "l1": np.inf}[attack.norm]
+    dual, epsilon = np.linalg.norm(linear.w, ord=order), 0.05
     result = attacked(of(attack, epsilon), linear.model(), linear.x, linear.y)
     margin = linear.margin[result.table["attacked"]]
     # FAB stops within half a percent of the boundary: it goes 5 % beyond and comes back by a tenth.
@@ -351,6 +352,22 @@ def test_the_cascade_fools_whoever_pgd_and_fgsm_fool(
     }  # fmt: skip
     assert not (robust["Cascade"] & ~robust["FGSM"]).any()
     assert not (robust["Cascade"] & ~robust["PGD"]).any()
+
+
+def test_apgd_in_l1_fools_whom_foolbox_fools_and_more(
+    attacked: Callable[..., Any], digits: Any
+) -> None:
+    """Beside foolbox's L1FMN, an independent search for the nearest example in the same norm."""
+    from dlaudit.attacks.via_foolbox import Foolbox
+
+    robust = [
+        attacked(attack, digits.model(), digits.x, digits.y).one("robust_accuracy").value
+        for attack in (
+            APGD(norm="l1", epsilon=Epsilon(2), steps=60, loss="margin"),
+            Foolbox.member("L1FMNAttack")(epsilon=Epsilon(2)),
+        )
+    ]  # fmt: skip
+    assert robust[0] <= robust[1]
 
 
 def test_saturated_logits_hide_nothing_from_the_cascade(
