@@ -234,7 +234,9 @@ def objections(plan: Plan, subject: Subject, registry: Registry) -> list[str]:
     found = []
     for spec in plan.runs:
         check = None
-        # A check that cannot be imported or built is an errored run, and objects to nothing.
+        # What cannot be imported or built, a whole suite perhaps, is an errored run: it objects to nothing.
+        if spec.broken:
+            continue
         with contextlib.suppress(ImportFailed):
             check, _ = build(registry.check(spec.check), spec.params)
         if check is not None:
