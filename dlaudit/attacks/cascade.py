@@ -192,7 +192,10 @@ class Cascade(Attack, frozen=True, kw_only=True):
             "targeted": True,
             "budget": self.allowed,
             "stages": len(played),
-            "steps": sum(stage.diversify + stage.steps for stage in played),
+            "steps": sum(
+                stage.diversify + stage.steps for stage in played if stage.kind != "squares"
+            ),
+            "queries": sum(stage.steps for stage in played if stage.kind == "squares"),
             "restarts": len(played) - 1,
         }
 

@@ -38,7 +38,7 @@ NEEDED = {
     "epsilon_fooled": "f", "distance": "f", "forward": "fiu", "backward": "fiu",
 }  # fmt: skip
 """Columns that every attack's table has, and the kinds of their numbers."""
-THREAT = ("epsilon_per_feature", "bounds", "immutable", "constraints", "scale", "unit")
+THREAT = ("epsilon_per_feature", "bounds", "levels", "immutable", "constraints", "scale", "unit")
 """Conditions besides the norm that make two budgets two different things."""
 TOGETHER = "all of these attacks together, sample by sample"
 CORNERS = 160
