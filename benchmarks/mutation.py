@@ -53,9 +53,9 @@ REASONS = Path(__file__).with_name("mutation_survivors.toml")
 PAGE = ROOT / "docs" / "mutation.md"
 PACKAGE = "dlaudit.audit"
 TESTS = {
-    "judge": "tests/audit/test_judge.py",
-    "findings": "tests/audit/test_findings.py",
-    "statistics": "tests/audit/test_statistics.py",
+    "judge": ("tests/audit/test_judge.py",),
+    "findings": ("tests/audit/test_findings.py",),
+    "statistics": ("tests/audit/test_statistics.py", "tests/audit/test_confidence_sequence.py"),
 }
 """Module -> the tests that must notice; the slow coverage simulation is left out."""
 PATIENCE = 10
@@ -241,7 +241,7 @@ def pytest_run(module: str, *plugins: object) -> int:
     # hypothesis is imported before pytest could rewrite its assertions, and need not be rewritten.
     quiet = ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
     options = ["-x", "-q", "-p", "no:cacheprovider", "--assert=plain", *quiet]
-    return int(pytest.main([*options, TESTS[module]], plugins=list(plugins)))
+    return int(pytest.main([*options, *TESTS[module]], plugins=list(plugins)))
 
 
 def in_a_fork(work: Callable[[], int], *, limit: float = 600) -> int:
