@@ -79,7 +79,7 @@ class Clustered(NamedTuple):
         value = seen / n
         error = math.sqrt(k / (k - 1) * float((residual**2).sum())) / n
         centre = math.log(value / (1 - value))
-        half = _student(level, k - 1) * error / (value * (1 - value))
+        half = student(level, k - 1) * error / (value * (1 - value))
         low, high = (1 / (1 + math.exp(-(centre + sign * half))) for sign in (-1, 1))
         return Gap(value, Interval(low=low, high=high, level=level, method=METHOD), int(n))
 
@@ -91,7 +91,7 @@ class Clustered(NamedTuple):
         if found is None:
             return NoGap(self._too_few(group, reference))
         value, error, freedom = found
-        half = _student(level, freedom) * error
+        half = student(level, freedom) * error
         interval = Interval(
             low=max(-reach, value - half), high=min(reach, value + half), level=level, method=METHOD
         )
@@ -105,7 +105,7 @@ class Clustered(NamedTuple):
         if found is None:
             return NoGap(self._too_few(group, reference))
         value, error, freedom = found
-        factor = math.exp(_student(level, freedom) * error)
+        factor = math.exp(student(level, freedom) * error)
         ratio = math.exp(value)
         interval = Interval(low=ratio / factor, high=ratio * factor, level=level, method=METHOD)
         return Gap(ratio, interval, self._n(group, reference))
@@ -162,7 +162,8 @@ class Clustered(NamedTuple):
         return f"{seen} clusters show no spread to make an interval of"
 
 
-def _student(level: float, freedom: int) -> float:
+def student(level: float, freedom: int) -> float:
+    """How many standard errors an interval reaches at so many degrees of freedom."""
     from scipy.special import stdtrit
 
     return float(stdtrit(freedom, (1 + level) / 2))

@@ -6,7 +6,8 @@ what is no probability.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from dlaudit.audit.parts import Needs, Yielded
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from dlaudit.audit.bench import Answers, Bench
+    from dlaudit.fairness.clustered_scores import Owners
     from dlaudit.fairness.scoring import Estimate, Scores
 
 PER_GROUP = (
@@ -25,6 +27,9 @@ PER_GROUP = (
 )  # fmt: skip
 COMPARED = ("auc", "mean_score", "calibration_gap", "calibration_slope")
 BETTER: dict[str, Literal["higher", "lower"]] = {"auc": "higher", "calibration_error": "lower"}
+DEPENDENT = (
+    "rows of one cluster depend on each other: the distance's bounds hold for independent rows"
+)
 NO_SCORES = "the model gives decisions only: no logits and no score"
 
 
@@ -37,7 +42,9 @@ class Scoring(EachClass, frozen=True, kw_only=True):
     group): ``<metric>_difference`` and ``score_distance`` (Kolmogorov-Smirnov).
 
     minimum: samples per group, and for ``auc`` and ``calibration_slope`` also positives and negatives
-    in it. Scores are softmax probabilities, or what was recorded for class 1.
+    in it. Scores are softmax probabilities, or what was recorded for class 1. cluster: a column or
+    attribute that says which rows belong together (one person, one day); intervals are then those of
+    clusters, and the distance of distributions has none.
     """
 
     needs: ClassVar[Needs] = Needs(model=("decisions",), data=("labels", "groups"))
@@ -46,6 +53,7 @@ class Scoring(EachClass, frozen=True, kw_only=True):
     )  # fmt: skip
 
     reference: dict[str, str] | None = None
+    cluster: str | None = None
 
     def measure(self, bench: Bench) -> Iterator[Yielded]:
         """Measure every group of every attribute and intersection asked for."""
@@ -54,11 +62,16 @@ class Scoring(EachClass, frozen=True, kw_only=True):
         if self.one_vs_rest:
             yield from self.each_class(bench)
             return
+        from dlaudit.fairness.clustered import cluster_codes
+
         answers = bench.answers(self.split)
         tally.known_attributes(self.reference or {}, answers.groups)
         positive = self.positive_class(bench.classes)
         scores = None if positive is None else scoring.scores_of(answers, positive)
         missing = self.no_positive(bench.classes) if positive is None else NO_SCORES
+        clusters = None
+        if self.cluster is not None:
+            clusters = cluster_codes(bench, answers, self.cluster, self.split)
         for counted in self.counted(bench, answers):
             if isinstance(counted, Crowd):
                 for name in self.measures:
@@ -68,7 +81,7 @@ class Scoring(EachClass, frozen=True, kw_only=True):
                 for name in self.measures:
                     yield Undefined(name=name, reason=missing, conditions=stated)
             else:
-                yield from self._partition(bench, answers, counted, scores)
+                yield from self._partition(bench, answers, counted, scores, clusters)
         if scores is None:
             yield self.evidence(bench)
             return
@@ -83,10 +96,15 @@ class Scoring(EachClass, frozen=True, kw_only=True):
         )  # fmt: skip
 
     def _partition(
-        self, bench: Bench, answers: Answers, counted: Counted, scores: Scores
+        self,
+        bench: Bench,
+        answers: Answers,
+        counted: Counted,
+        scores: Scores,
+        clusters: np.ndarray | None,
     ) -> Iterator[Yielded]:
         """The groups of one attribute, and what sets them apart from the reference."""
-        from dlaudit.fairness import drawing, scoring, tally
+        from dlaudit.fairness import clustered_scores, drawing, scoring, tally
 
         part, sizes = counted.partition, [one.n for one in counted.tallies]
         reference = tally.reference(part, sizes, self.reference or {})
@@ -95,12 +113,19 @@ class Scoring(EachClass, frozen=True, kw_only=True):
         label = (answers.y == self.positive_class(bench.classes)).astype(int)
         members = [part.codes == group for group in range(len(sizes))]
         base = self.conditions(bench.classes, "selection_rate")
+        if self.cluster is not None:
+            base["cluster"] = self.cluster
         against = {**base, "reference": part.named(reference)}
 
         def estimates(group: int, at: float) -> dict[str, Estimate | str]:
             here = members[group]
             rng = bench.rng(f"{part.attribute}/{part.named(group)}")
-            return self._estimates(scores.values[here], label[here], scores, rng, at)
+            owners = None
+            if clusters is not None:
+                owners = clustered_scores.Owners(clusters[here], int(clusters.max()) + 1)
+            return self._estimates(
+                scores._replace(values=scores.values[here]), label[here], owners, rng, at
+            )
 
         compared = estimates(reference, level)
         for group, where in enumerate(part.slices):
@@ -117,9 +142,10 @@ class Scoring(EachClass, frozen=True, kw_only=True):
                 elif isinstance(other, str):
                     gap = f"the reference {part.named(reference)} is not estimable: {other}"
                 else:
-                    gap = scoring.apart(one, other)
+                    gap = (scoring if clusters is None else clustered_scores).apart(one, other)
                 yield _told(f"{name}_difference", gap, where, against)
-            small = next(
+            small = None if clusters is None else DEPENDENT
+            small = small or next(
                 (f"{sizes[g]} samples in {part.named(g)}, fewer than the minimum of {self.minimum}"
                  for g in (group, reference) if sizes[g] < self.minimum), None,
             )  # fmt: skip
@@ -136,17 +162,17 @@ class Scoring(EachClass, frozen=True, kw_only=True):
 
     def _estimates(
         self,
-        values: np.ndarray,
-        y: np.ndarray,
         scores: Scores,
+        y: np.ndarray,
+        owners: Owners | None,
         rng: np.random.Generator,
         level: float,
     ) -> dict[str, Estimate | str]:
         """Every number of one group, or the reason why there is none."""
-        from dlaudit.audit.statistics import mean_interval
+        from dlaudit.fairness import clustered_scores as by_cluster
         from dlaudit.fairness import scoring
 
-        n, positives = len(y), int(y.sum())
+        values, n, positives = scores.values, len(y), int(y.sum())
         few = {"samples": n, "actual positives": positives, "actual negatives": n - positives}
         reasons = [
             f"{count} {what}, fewer than the minimum of {self.minimum}"
@@ -155,22 +181,23 @@ class Scoring(EachClass, frozen=True, kw_only=True):
         ]
         small = reasons[0] if n < self.minimum else None
         both = reasons[0] if reasons else None
-
-        def mean(of: np.ndarray) -> Estimate | str:
-            interval = mean_interval(of, level)
-            if interval is None:
-                return f"all {len(of)} values are equal: no spread to make an interval of"
-            return scoring.Estimate(float(of.mean()), interval, len(of))
-
         no_probability = None if scores.probabilities else "the scores are no probabilities"
+        auc: Callable[..., Estimate | str] = scoring.auc
+        mean: Callable[..., Estimate | str] = scoring.mean
+        slope: Callable[..., Estimate | str] = scoring.slope
+        if owners is not None:
+            each = (by_cluster.auc, by_cluster.mean, by_cluster.slope)
+            auc, mean, slope = (partial(of, owners=owners) for of in each)
         return {
-            "auc": both or scoring.auc(values, y, level),
-            "mean_score": small or mean(values),
-            "calibration_gap": small or no_probability or mean(values - y),
-            "calibration_slope": both or no_probability or scoring.slope(values, y, level),
+            "auc": both or auc(values, y, level=level),
+            "mean_score": small or mean(values, level=level),
+            "calibration_gap": small or no_probability or mean(values - y, level=level),
+            "calibration_slope": both or no_probability or slope(values, y, level=level),
             "calibration_error": small
             or no_probability
-            or scoring.calibration_error(values, y, rng, level=level),
+            or scoring.calibration_error(
+                values, y, rng, level=level, clusters=None if owners is None else owners.codes
+            ),
         }
 
 

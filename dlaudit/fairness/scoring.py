@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from dlaudit.audit.record import Interval
-from dlaudit.audit.statistics import LEVEL, normal_quantile, wilson
+from dlaudit.audit.statistics import LEVEL, mean_interval, normal_quantile, wilson
 
 if TYPE_CHECKING:
     from dlaudit.audit.bench import Answers
@@ -27,11 +27,17 @@ SMALLEST = 1e-7
 
 
 class Estimate(NamedTuple):
-    """A number, its interval, and how many samples stand behind it."""
+    """A number, its interval, and how many samples stand behind it.
+
+    pull: (K,) what each cluster's rows do to the number, where rows come in clusters; held: how many
+    clusters the group has.
+    """
 
     value: float
     interval: Interval
     n: int
+    pull: np.ndarray | None = None
+    held: int = 0
 
 
 class Scores(NamedTuple):
@@ -67,15 +73,10 @@ def auc(scores: np.ndarray, y: np.ndarray, level: float = LEVEL) -> Estimate:
     has zero width.
     """
     from scipy.special import stdtrit
-    from scipy.stats import rankdata
 
-    above, below = scores[y == 1], scores[y == 0]
-    m, n = len(above), len(below)
-    ranks = rankdata(np.concatenate([above, below]))
-    value = float((ranks[:m].sum() - m * (m + 1) / 2) / (m * n))
-    # Structural components: each sample's own share of pairs that stand in the right order.
-    of_above = (ranks[:m] - rankdata(above)) / n
-    of_below = 1 - (ranks[m:] - rankdata(below)) / m
+    of_above, of_below = pairs_won(scores, y)
+    m, n = len(of_above), len(of_below)
+    value = float(of_above.mean())
     parts = (of_above.var(ddof=1) / m, of_below.var(ddof=1) / n) if min(m, n) > 1 else (0.0, 0.0)
     variance = float(sum(parts))
     if variance <= 1e-15 or not 0 < value < 1:
@@ -86,6 +87,19 @@ def auc(scores: np.ndarray, y: np.ndarray, level: float = LEVEL) -> Estimate:
     half = quantile * math.sqrt(variance) / (value * (1 - value))
     low, high = (1 / (1 + math.exp(-(centre + sign * half))) for sign in (-1, 1))
     return Estimate(value, Interval(low=low, high=high, level=level, method="delong-logit"), m + n)
+
+
+def pairs_won(scores: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Each sample's own share of pairs in the right order, ties half: (positives,), (negatives,).
+
+    DeLong's structural components; the mean of either is the AUC.
+    """
+    from scipy.stats import rankdata
+
+    above, below = scores[y == 1], scores[y == 0]
+    m, n = len(above), len(below)
+    ranks = rankdata(np.concatenate([above, below]))
+    return (ranks[:m] - rankdata(above)) / n, 1 - (ranks[m:] - rankdata(below)) / m
 
 
 def _newcombe_auc(value: float, m: int, n: int, level: float) -> Interval:
@@ -111,12 +125,38 @@ def _newcombe_auc(value: float, m: int, n: int, level: float) -> Interval:
     return Interval(low=ends[0], high=ends[1], level=level, method="newcombe-5")
 
 
+def mean(values: np.ndarray, level: float = LEVEL) -> Estimate | str:
+    """The mean of any number per row, or the reason why it has no interval."""
+    interval = mean_interval(values, level)
+    if interval is None:
+        return f"all {len(values)} values are equal: no spread to make an interval of"
+    return Estimate(float(values.mean()), interval, len(values))
+
+
 def slope(probabilities: np.ndarray, y: np.ndarray, level: float = LEVEL) -> Estimate | str:
     """The slope of a logistic regression of the label on the score's logit (Cox 1958); 1 is right.
 
     Below 1: scores too extreme, above: too timid. Wald's interval. A reason where it has none: one
     kind of label, one score, or labels that the scores separate.
     """
+    fit = slope_fit(probabilities, y)
+    if isinstance(fit, str):
+        return fit
+    half = normal_quantile(level) * math.sqrt(fit.variance)
+    interval = Interval(low=fit.value - half, high=fit.value + half, level=level, method="wald")
+    return Estimate(fit.value, interval, len(y))
+
+
+class SlopeFit(NamedTuple):
+    """The slope, its variance if rows are independent, and (n,) each row's pull on it (sum 0)."""
+
+    value: float
+    variance: float
+    influence: np.ndarray
+
+
+def slope_fit(probabilities: np.ndarray, y: np.ndarray) -> SlopeFit | str:
+    """The logistic regression behind ``slope``, or the reason why there is none."""
     if len(np.unique(y)) < 2 or np.ptp(probabilities) == 0:
         return "a slope needs both kinds of labels and scores that differ"
     clipped = np.clip(probabilities, SMALLEST, 1 - SMALLEST)
@@ -129,13 +169,12 @@ def slope(probabilities: np.ndarray, y: np.ndarray, level: float = LEVEL) -> Est
         information = design.T @ (design * (fitted * (1 - fitted))[:, None])
         if np.linalg.cond(information) > 1e10:
             break
-        step = np.linalg.solve(information, design.T @ (y - fitted))
+        rows = np.linalg.solve(information, (design * (y - fitted)[:, None]).T)  # (2, n)
+        step = rows.sum(axis=1)
         weights += step
         if np.abs(step).max() < 1e-10:
-            half = normal_quantile(level) * math.sqrt(float(np.linalg.inv(information)[1, 1]))
-            low, high = (float(weights[1] + sign * half) / scale for sign in (-1, 1))
-            interval = Interval(low=low, high=high, level=level, method="wald")
-            return Estimate(float(weights[1]) / scale, interval, len(y))
+            variance = float(np.linalg.inv(information)[1, 1]) / scale**2
+            return SlopeFit(float(weights[1]) / scale, variance, rows[1] / scale)
     return "scores separate the labels: a slope of any size would fit"
 
 
@@ -145,34 +184,70 @@ def calibration_error(
     rng: np.random.Generator,
     *,
     level: float = LEVEL,
+    clusters: np.ndarray | None = None,
 ) -> Estimate:
     """Expected calibration error over ten bins of equal mass (Naeini et al. 2015).
 
     The estimate is biased upwards, since noise within bins does not cancel: a bootstrap of it does
     not hold its level. The interval uses that the error of the estimate is at most the bins' weighted
     mean deviation, whose quantile is drawn: it holds ``level`` at least, and reaches 0 where noise
-    alone explains the value.
+    alone explains the value. clusters: (n,) which rows belong together, where they do: the bins'
+    deviations then vary, and move together, as the clusters' sums do.
     """
     order = np.argsort(probabilities, kind="stable")
     bins = [part for part in np.array_split(order, min(BINS, len(y))) if len(part)]
-    gaps, errors, weights = [], [], []
-    for part in bins:
-        residual = y[part] - probabilities[part]
-        # Bins that hold one kind of label show no spread; the scores themselves claim one.
-        claimed = float((probabilities[part] * (1 - probabilities[part])).mean())
-        gaps.append(abs(float(residual.mean())))
-        errors.append(math.sqrt(max(float(residual.var()), claimed) / len(part)))
-        weights.append(len(part) / len(y))
-    deviations = np.abs(rng.standard_normal((DRAWS, len(bins)))) * errors
-    reach = float(np.quantile(deviations @ np.array(weights), level))
-    value = float(np.dot(gaps, weights))
+    residual = y - probabilities
+    weights = np.array([len(part) / len(y) for part in bins])
+    gaps = np.array([abs(float(residual[part].mean())) for part in bins])
+    if clusters is None:
+        deviations = rng.standard_normal((DRAWS, len(bins))) * _errors(
+            probabilities, residual, bins
+        )
+    else:
+        deviations = _drawn_by_cluster(probabilities, residual, bins, clusters, rng)
+    reach = float(np.quantile(np.abs(deviations) @ weights, level))
+    value = float(gaps @ weights)
     interval = Interval(
         low=max(0.0, value - reach),
         high=min(1.0, value + reach),
         level=level,
-        method="l1-deviation",
+        method="l1-deviation" if clusters is None else "l1-deviation-clusters",
     )
     return Estimate(value, interval, len(y))
+
+
+def _errors(probabilities: np.ndarray, residual: np.ndarray, bins: list[np.ndarray]) -> np.ndarray:
+    """The standard error of each bin's mean residual, for independent rows."""
+    # Bins that hold one kind of label show no spread; the scores themselves claim one.
+    claimed = [float((probabilities[part] * (1 - probabilities[part])).mean()) for part in bins]
+    seen = [float(residual[part].var()) for part in bins]
+    return np.sqrt(np.maximum(seen, claimed) / [len(part) for part in bins])
+
+
+def _drawn_by_cluster(
+    probabilities: np.ndarray,
+    residual: np.ndarray,
+    bins: list[np.ndarray],
+    clusters: np.ndarray,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """(DRAWS, bins) deviations: Student's t with the covariance of the clusters' sums.
+
+    No bin varies less than it would if its rows were independent.
+    """
+    names, codes = np.unique(clusters, return_inverse=True)
+    k = len(names)
+    sums = np.zeros((k, len(bins)))
+    for at, part in enumerate(bins):
+        centred = residual[part] - residual[part].mean()
+        sums[:, at] = np.bincount(codes[part], weights=centred, minlength=k) / len(part)
+    covariance = sums.T @ sums * k / max(1, k - 1)
+    missing = _errors(probabilities, residual, bins) ** 2 - np.diag(covariance)
+    covariance += np.diag(np.maximum(0, missing))
+    normal = rng.multivariate_normal(np.zeros(len(bins)), covariance, size=DRAWS, method="eigh")
+    freedom = max(1, k - 1)
+    drawn: np.ndarray = normal / np.sqrt(rng.chisquare(freedom, size=(DRAWS, 1)) / freedom)
+    return drawn
 
 
 def curve(probabilities: np.ndarray, y: np.ndarray) -> list[tuple[float, float, float, float]]:
