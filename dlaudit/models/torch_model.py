@@ -15,7 +15,7 @@ from torch.nn.functional import cross_entropy
 
 from dlaudit.audit.parts import Dataset, Model, Passes
 from dlaudit.audit.record import Card
-from dlaudit.errors import LoadError, NonFinite
+from dlaudit.errors import LoadError, NonFinite, NotOffered
 from dlaudit.models.declared import usable_inputs
 
 BATCH = 512
@@ -198,7 +198,7 @@ class TorchModel(Model):
         """The logits (B, C) and d loss / dx (like x) out of one forward and one backward pass.
 
         loss: ``"cross_entropy"`` or (logits (B, C), y (B,)) -> (B,). Only the inputs' gradient is
-        computed: the parameters are frozen.
+        computed: the parameters are frozen. Raises NotOffered where there is none.
         """
         objective = _cross_entropy if loss == "cross_entropy" else loss
 
@@ -206,6 +206,13 @@ class TorchModel(Model):
             part = part.detach().requires_grad_()
             with torch.enable_grad():
                 logits = self._module(part)
+                if not logits.requires_grad:
+                    message = (
+                        f"{self.card.name} has no gradient: what lies between its input and its "
+                        "output is detached, rounded or an index. attacks.decision and attacks.square "
+                        "ask for answers only"
+                    )
+                    raise NotOffered(message)
                 (gradient,) = torch.autograd.grad(objective(logits, label).sum(), part)
             return logits.detach(), gradient
 

@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from dlaudit.datasets.arrays import ArrayDataset
-from dlaudit.errors import LoadError, NonFinite
+from dlaudit.errors import LoadError, NonFinite, NotOffered
 from dlaudit.models.torch_model import TorchModel, as_logits, output_form
 
 
@@ -129,6 +129,16 @@ def test_nan_is_no_answer_unless_a_check_accepts_it():
         assert model.logits(X).isnan().all()
     with pytest.raises(NonFinite):
         model.logits(X)
+
+
+@pytest.mark.parametrize(
+    "how", [lambda z: z.detach(), lambda z: nn.functional.one_hot(z.argmax(1), 2).float()]
+)
+def test_a_net_without_any_gradient_says_so_and_names_what_needs_none(how):
+    model = TorchModel(Wrapped(how))
+    assert len(model.logits(X)) == len(X)
+    with pytest.raises(NotOffered, match=r"no gradient.*attacks\.decision"):
+        model.loss_gradient(X, np.zeros(len(X), dtype=np.int64))
 
 
 def test_a_net_is_given_back_as_it_was():
