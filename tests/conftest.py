@@ -11,9 +11,17 @@ from typing import Any
 
 import pytest
 from commandline import Ended
+from hypothesis import Phase, settings
 
 ROOT = Path(__file__).parents[1]
 TRUTHS = "DLAUDIT_TRUTHS"
+
+# The same examples each time, and a busy machine is no failure. "first": one failing example will do.
+settings.register_profile("dlaudit", deadline=None, derandomize=True)
+settings.register_profile(
+    "first", settings.get_profile("dlaudit"), phases=[Phase.explicit, Phase.generate]
+)
+settings.load_profile(os.environ.get("DLAUDIT_HYPOTHESIS", "dlaudit"))
 
 for _library in ("OMP", "MKL", "OPENBLAS", "NUMEXPR"):
     # Before torch or numpy is imported, and inherited by every process that a test starts.

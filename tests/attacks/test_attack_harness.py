@@ -172,9 +172,7 @@ def test_an_attack_that_writes_into_its_inputs_does_not_move_the_point_it_is_jud
     assert one.curve()[0.05] > 0.5
 
 
-@settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     values=st.lists(
         st.floats(width=32) | st.sampled_from([NAN, float("inf"), 0.0]), min_size=7, max_size=7

@@ -129,9 +129,7 @@ def test_a_trained_listener_is_fooled_and_a_matched_filter_is_not(
     assert min(strong.curve().values()) == 1
 
 
-@settings(
-    max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     seed=st.integers(0, 2**32),
     norm=st.sampled_from(["l2", "linf"]),

@@ -59,7 +59,7 @@ def situations(draw: Any) -> tuple[torch.Tensor, torch.Tensor, Threat]:
     return x, candidate, Threat(norm=norm, epsilon=epsilon, bounds=bounds, scale=units)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(situations())
 def test_every_projected_example_is_inside_the_ball_and_the_valid_range(
     situation: tuple[torch.Tensor, torch.Tensor, Threat],
@@ -84,7 +84,7 @@ def test_every_projected_example_is_inside_the_ball_and_the_valid_range(
         assert torch.equal(example, x)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(situations(), st.integers(0, 2**32))
 def test_random_starts_and_steps_stay_inside(
     situation: tuple[torch.Tensor, torch.Tensor, Threat], seed: int

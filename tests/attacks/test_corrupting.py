@@ -56,7 +56,7 @@ def test_the_fifteen_of_the_paper_and_two_lighting_shifts_have_five_severities_i
     )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     name=st.sampled_from(NAMES),
     severity=st.integers(1, 5),

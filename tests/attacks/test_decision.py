@@ -192,7 +192,7 @@ def test_a_pipeline_that_was_fitted_on_named_columns_is_shown_the_changed_rows(
     assert curve == pytest.approx(expected, abs=0.02)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     x=arrays(np.float64, (6, 5), elements=st.floats(0, 1)),
     w=arrays(np.float64, 5, elements=st.floats(-2, 2)),

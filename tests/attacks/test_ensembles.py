@@ -84,7 +84,7 @@ def test_square_fools_no_linear_model_beyond_its_margin(
 
 
 @pytest.mark.parametrize("attack", SHORT, ids=named)
-@settings(max_examples=4, deadline=None)
+@settings(max_examples=4)
 @given(
     seed=st.integers(0, 2**31), epsilon=st.floats(0.001, 1.5), double=st.booleans(),
     valid=st.tuples(st.floats(-1, 0.2), st.floats(0.5, 2)),
@@ -156,7 +156,7 @@ def test_targeted_losses_by_hand() -> None:
         targeted_dlr(logits[:, :3], pairs)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(seed=st.integers(0, 2**31), bounded=st.booleans())
 def test_the_way_to_the_boundary_is_the_shortest(seed: int, *, bounded: bool) -> None:
     """linf against a linear programme, l2 against a constrained minimiser; both of scipy."""

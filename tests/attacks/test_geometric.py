@@ -54,7 +54,7 @@ MOTIONS = st.builds(
 )  # fmt: skip
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(motion=MOTIONS, height=st.integers(3, 9), width=st.integers(3, 9))
 def test_any_motion_reads_where_scipys_affine_map_reads(
     motion: Motion, height: int, width: int

@@ -25,7 +25,7 @@ def window_by_loops(changed: np.ndarray) -> int:
     return int(max(np.ptp(rows), np.ptp(columns))) + 1
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     shape=st.sampled_from([(4, 4), (1, 6, 5), (3, 5, 9), (7, 4, 3)]),
     epsilon=st.sampled_from([0.0, 0.04, 1 / 9, 0.25, 0.3, 1.0, 4.0]),

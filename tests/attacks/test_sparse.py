@@ -198,7 +198,7 @@ def test_a_budget_of_pixels_admits_so_many_places_and_no_more() -> None:
     assert Pixels(1).admits(made, clean).tolist() == [True, False, True]
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     x=arrays(np.float64, (6, 7), elements=st.floats(0, 1)),
     w=arrays(np.float64, (3, 7), elements=st.floats(-2, 2)),

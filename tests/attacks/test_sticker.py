@@ -50,7 +50,7 @@ def test_a_turned_sticker_by_hand() -> None:
     assert small.nonzero().tolist() == [[1, 1], [1, 2], [2, 1], [2, 2]]
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     shape=st.sampled_from([(5, 7), (1, 6, 6), (3, 5, 8), (7, 5, 3)]),
     side=st.integers(1, 5),

@@ -28,7 +28,7 @@ def test_stored_values_by_hand() -> None:
     assert stored.tolist() == [[0.25, 0.75, 0.25, pytest.approx(0.1), 0.5]]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 2**31), epsilon=st.floats(0.001, 2), levels=st.integers(1, 300),
     norm=st.sampled_from(["linf", "l2", "l1", "l0"]), double=st.booleans(),

@@ -145,7 +145,7 @@ def obeys(row: np.ndarray, clean: np.ndarray, rules: Rules, *, hair: int = 8) ->
     )
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(systems())
 def test_whatever_repair_lets_through_obeys_every_rule_and_the_box(system: Any) -> None:
     rules, clean, threat, proposed = system
@@ -160,7 +160,7 @@ def test_whatever_repair_lets_through_obeys_every_rule_and_the_box(system: Any) 
             assert torch.equal(x[i], clean[i]), "what cannot be repaired comes back clean"
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(systems(), st.floats(0, 1))
 def test_the_checker_agrees_with_brute_force_in_exact_fractions(system: Any, share: float) -> None:
     rules, clean, threat, proposed = system

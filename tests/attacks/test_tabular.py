@@ -225,9 +225,7 @@ def obeyed(clean: np.ndarray, found: np.ndarray, reach: np.ndarray, *, changes: 
     )
 
 
-@settings(
-    max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     seed=st.integers(0, 2**32), changes=st.integers(0, 1), epsilon=st.sampled_from([0.02, 0.2, 1.0]),
     dtype=st.sampled_from([np.float32, np.float64]), kind=st.sampled_from(["torch", "black", "decisions"]),

@@ -298,9 +298,7 @@ def test_protected_tokens_stay_and_texts_of_nothing_else_are_left_out(
     assert stated["protected"] == "0, 5"
 
 
-@settings(
-    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     seed=st.integers(0, 2**32), unit=st.sampled_from(["tokens", "share"]), listed=st.booleans(),
     guide=st.sampled_from(["auto", "tries"]), beam=st.integers(1, 3),

@@ -109,7 +109,7 @@ def test_with_itself_as_source_it_is_the_closed_form_on_a_linear_model(
     assert model.passes.backward == 0
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     x=arrays(np.float64, (5, 6), elements=st.floats(0, 1)),
     dtype=st.sampled_from([torch.float32, torch.float64]),

@@ -28,9 +28,7 @@ def bench(folder: Path, x: np.ndarray, bounds: Any) -> Bench:
     )  # fmt: skip
 
 
-@settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     shape=st.sampled_from([(5, 6), (1, 5, 6), (3, 5, 6), (5, 6, 3), (4, 5, 6)]),
     dtype=st.sampled_from([np.float32, np.float64]),

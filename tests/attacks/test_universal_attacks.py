@@ -170,9 +170,7 @@ def test_on_a_linear_model_the_patch_of_each_sample_is_the_best_of_all_windows(
         assert 0 < lost < 90
 
 
-@settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     kind=st.sampled_from(["linf", "l2", "universal patch", "patch of each"]),
     shape=st.sampled_from([(1, 5, 5), (3, 4, 6), (6, 6), (5, 4, 3)]),

@@ -109,7 +109,7 @@ def test_parquet_columns_that_hold_lists_are_refused_when_used(tmp_path):
         load_parquet(root=tmp_path, path="t.parquet", target="y")
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(
     st.binary(max_size=80) | st.text(max_size=80).map(lambda text: text.encode("utf-8", "replace"))
 )

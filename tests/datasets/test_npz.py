@@ -127,7 +127,7 @@ def test_another_reading_of_the_file_is_another_data_set(tmp_path):
     assert loaded(tmp_path).card.fingerprint == prints[0]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     x=arrays.arrays(
         np.float32, arrays.array_shapes(min_dims=2, max_dims=4, min_side=1, max_side=5),
@@ -245,7 +245,7 @@ def test_objects_are_refused_as_code(tmp_path):
         loaded(tmp_path)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(st.integers(0, 700), st.binary(min_size=1, max_size=6), st.integers(0, 80))
 def test_a_damaged_archive_is_loaded_or_refused(tmp_path_factory, position, noise, cut):
     folder = tmp_path_factory.getbasetemp()

@@ -225,7 +225,7 @@ def test_a_column_without_a_name_is_no_feature(folder):
     assert data.card.facts["columns"] == ["column 1", "a", "y"]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(st.integers(-50, 50), min_size=1, max_size=6, unique=True),
     st.lists(st.floats(-99, 99)),
@@ -256,7 +256,7 @@ def test_bins_are_named_as_a_reader_would_name_them(edges, labels):
     assert [bin_label(edges, place) for place in range(len(edges) + 1)] == labels
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     st.lists(
         st.lists(st.sampled_from(["", "1", "2.5", "abc", "a,b", 'say "x"', "ü", "NA", "-3", "1e3"]),

@@ -66,7 +66,7 @@ def test_the_interval_covers_the_true_percentile(n):
     assert hits / 2000 >= 0.945
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(values=st.lists(st.floats(0, 1e6), min_size=59, max_size=200), factor=st.floats(0.1, 10))
 def test_scaling_errors_scales_the_interval_and_order_changes_nothing(values, factor):
     array = np.array(values)

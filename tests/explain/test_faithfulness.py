@@ -68,7 +68,7 @@ def test_filling_with_what_stands_there_keeps_the_probability():
     assert experiment.area(np.array([[1.0, 2.0]])) == pytest.approx([1 / (1 + np.exp(1.5))])
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 10_000), features=st.integers(2, 30))
 def test_an_area_is_a_mean_probability_and_permuting_features_changes_none(seed, features):
     rng = np.random.default_rng(seed)

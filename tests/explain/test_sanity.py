@@ -118,7 +118,7 @@ def test_the_share_left_unexplained_by_hand():
     )
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 10_000))
 def test_a_monotone_change_of_scale_changes_no_partial_correlation(seed):
     rng = np.random.default_rng(seed)

@@ -49,7 +49,7 @@ def test_the_figures_of_the_published_toy_are_reproduced(toy):
     assert torch.allclose(found, printed, atol=1e-3)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 2**31), rows=st.integers(1, 5), steps=st.sampled_from([50, 120]))
 def test_attributions_of_a_smooth_net_add_up_to_the_change_of_its_logit(seed, rows, steps):
     generator = torch.Generator().manual_seed(seed)

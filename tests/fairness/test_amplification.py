@@ -101,7 +101,7 @@ def test_compas_widens_the_gap_of_its_labels_by_the_published_figure(truths, ben
     assert found["amplification", "African-American"].interval.low > 0.08
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(groups=st.lists(tallies, min_size=2, max_size=4))
 def test_perfect_decisions_amplify_nothing_and_order_changes_nothing(groups):
     perfect = [Tally(t.n, t.n, t.tn + t.fp, 0, 0, t.fn + t.tp) for t in groups]

@@ -43,7 +43,7 @@ def test_the_interval_is_that_of_a_regression_with_clustered_errors():
     assert half == pytest.approx(2.04523 * model.bse[1] * np.sqrt(30 / 29), rel=1e-4)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 10**6))
 def test_clusters_of_one_row_are_independent_rows(seed):
     rng = np.random.default_rng(seed)

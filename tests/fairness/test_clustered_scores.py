@@ -70,7 +70,7 @@ def test_the_slope_has_the_clustered_sandwich_of_a_logistic_regression():
     assert half(found.interval) == pytest.approx(expected, rel=1e-4)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 10**6))
 def test_clusters_of_one_row_are_independent_rows_and_names_of_clusters_mean_nothing(seed):
     rng = np.random.default_rng(seed)

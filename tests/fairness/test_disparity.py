@@ -207,7 +207,7 @@ class TestWidest:
         assert worst.value == pytest.approx(44 / 120 / 0.65)
         assert spread.n == worst.n == 420
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     @given(groups=st.lists(proportions, min_size=2, max_size=5))
     def test_order_does_not_matter_and_the_interval_holds_the_value(self, groups):
         found = gaps.spread(groups)
@@ -220,7 +220,7 @@ class TestWidest:
         if isinstance(worst, gaps.Gap):
             assert worst.interval.low <= worst.value <= worst.interval.high <= 1
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     @given(one=proportions, more=st.integers(2, 5))
     def test_identical_groups_have_no_gap_and_the_interval_says_so(self, one, more):
         found = gaps.spread([one] * more)
@@ -520,7 +520,7 @@ def st_binomial(n, p):
     return [math.comb(n, k) * p**k * (1 - p) ** (n - k) for k in range(n + 1)]
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(one=proportions, other=proportions)
 def test_a_ratio_and_a_difference_never_disagree_on_whether_groups_are_equal(one, other):
     difference, ratio = gaps.difference(one, other), gaps.ratio(one, other)

@@ -67,7 +67,7 @@ def test_conditions_state_the_protocol(bench_of, rows_of, told):
     assert found["accuracy", "a"].conditions == {"minimum": 7, "split": "test"}
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     counts=st.lists(
         st.tuples(*[st.integers(0, 40)] * 4).filter(lambda counts: sum(counts) > 0),
@@ -107,9 +107,7 @@ def test_fairlearn_on_the_samples_gives_what_it_gives_on_the_cells(rows_of):
         assert found[name] == pytest.approx(frame.by_group[name].tolist(), abs=1e-15)
 
 
-@settings(
-    max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 2**32 - 1))
 def test_permuting_the_samples_changes_nothing(seed, bench_of, rows_of, told):
     y, predicted, group = rows_of(TWO)
@@ -398,7 +396,7 @@ def test_the_interval_of_balanced_accuracy_holds_its_level():
     assert np.mean(held) >= 0.945
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     column=st.lists(st.text(max_size=5), min_size=1, max_size=40),
     codes=st.lists(st.integers(0, 3), min_size=1, max_size=40),

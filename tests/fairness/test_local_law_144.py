@@ -78,7 +78,7 @@ def test_both_attributes_make_a_third_table(bench_of, told):
     assert {key[0] for key in found} == set(LocalLaw144.measures)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(counts=st.lists(st.integers(1, 50), min_size=2, max_size=5))
 def test_the_highest_rate_has_ratio_one_and_no_ratio_is_above_it(counts):
     from dlaudit.fairness import gaps

@@ -30,7 +30,7 @@ def test_categories_lie_one_apart_and_gaps_are_a_value_of_their_own():
     assert matching.scaled(np.ones((3, 2)), np.array([False, True])).shape == (3, 0)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 10**6), caliper=st.floats(0.05, 2))
 def test_nobody_is_used_twice_and_every_pair_is_alike(seed, caliper):
     rng = np.random.default_rng(seed)

@@ -86,7 +86,7 @@ def test_means_are_those_of_statsmodels_and_the_spread_is_near_a_bootstrap():
     )
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(seed=st.integers(0, 10**6), unit=st.floats(0.01, 100), zero=st.floats(-50, 50))
 def test_errors_in_other_units_are_the_same_errors(seed, unit, zero):
     rng = np.random.default_rng(seed)

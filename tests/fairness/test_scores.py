@@ -41,7 +41,7 @@ def test_an_auc_computed_by_hand():
     assert tied.value == pytest.approx((3 + 0.5) / 6)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 10**6), m=st.integers(2, 40), n=st.integers(2, 40))
 def test_the_auc_is_that_of_scikit_learn_and_turns_with_the_scores(seed, m, n):
     rng = np.random.default_rng(seed)

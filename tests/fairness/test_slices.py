@@ -82,7 +82,7 @@ def test_the_p_is_fishers():
     assert counts.gap == pytest.approx(12 / 40 - 20 / 160)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 10**6))
 def test_counts_of_both_halves_add_up_and_no_slice_is_smaller_than_the_minimum(seed):
     rng = np.random.default_rng(seed)

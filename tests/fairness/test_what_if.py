@@ -58,7 +58,7 @@ def test_the_numbers_come_from_the_half_that_fitted_nothing(bench_of):
     assert all(one.interval.low < 0.5 < one.interval.high for one in found["what_if_accuracy"])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 10**6), rate=st.floats(0, 1))
 def test_a_threshold_selects_the_share_it_is_asked_for(seed, rate):
     scores = np.random.default_rng(seed).permutation(200).astype(float)
@@ -80,7 +80,7 @@ def brute_force(group, reference, unknown):
     return min(found), max(found)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     counts=st.lists(
         st.integers(1, 6).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))),
@@ -138,7 +138,7 @@ def flipped(tally, wrong):
             yield Tally(tally.n, tn + tp, tn, fp, fn, tp)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     counts=st.tuples(*[st.integers(0, 5)] * 4).filter(any), wrong=st.integers(0, 3),
     name=st.sampled_from(label_noise.NOISY),

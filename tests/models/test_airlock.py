@@ -240,7 +240,7 @@ def test_honest_weights_pass(tmp_path, what, new):
     assert torch.load(tmp_path / "w.pt", weights_only=True).keys() == {"a"}
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.recursive(
         st.none()
@@ -261,7 +261,7 @@ def test_a_pickle_of_plain_data_imports_nothing(value, protocol):
     assert found <= {"_codecs.encode", "__builtin__.bytes"}
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.binary(max_size=60), st.integers(0, 200))
 def test_whatever_a_pickle_is_turned_into_it_is_read_or_refused(noise, cut):
     """Mutations end in a reading or in a LoadError: never in another exception."""
@@ -457,7 +457,7 @@ def test_a_pickle_of_foreign_classes_in_torchscript_is_refused(tmp_path, canary)
     assert not canary.exists()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 4000), st.binary(min_size=1, max_size=8), st.integers(0, 100))
 def test_a_damaged_archive_is_read_or_refused_but_never_crashes(saved, position, noise, cut):
     content = bytearray((saved.root / "weights.pt").read_bytes())
@@ -561,7 +561,7 @@ def test_many_objections_are_counted_not_listed(tmp_path, canary):
         airlock.admit(tmp_path / "w.pt", **WEIGHTS)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 3000), st.binary(min_size=1, max_size=6), st.integers(0, 300))
 def test_damaged_safetensors_are_loaded_or_refused(saved, position, noise, cut):
     content = bytearray((saved.root / "weights.safetensors").read_bytes())
@@ -573,7 +573,7 @@ def test_damaged_safetensors_are_loaded_or_refused(saved, position, noise, cut):
         assert "damaged.safetensors" in str(error)  # noqa: PT017
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 3000), st.binary(min_size=1, max_size=6), st.integers(0, 300))
 def test_a_damaged_state_dict_is_loaded_or_refused(saved, position, noise, cut):
     content = bytearray((saved.root / "weights.pt").read_bytes())

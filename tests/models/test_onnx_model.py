@@ -69,7 +69,7 @@ def test_other_shapes_are_read_row_by_row_only_when_asked(tmp_path):
         model.recognise(x[:, :, :2])
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(n=st.integers(0, 17), fixed=st.integers(1, 6))
 def test_a_fixed_batch_changes_no_answer(tmp_path_factory, n, fixed):
     folder = tmp_path_factory.getbasetemp()
@@ -182,7 +182,7 @@ def weighted(location: str) -> TensorProto:
     return tensor
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.binary(max_size=200))
 def test_any_bytes_are_read_or_refused(content):
     try:

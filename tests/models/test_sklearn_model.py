@@ -180,7 +180,7 @@ def test_one_pass_is_counted_for_one_decision(tmp_path, table, pipeline):
     assert model.passes.cost.forward == 120
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.permutations(["bad", "good", "ugly"]))
 def test_permuting_the_data_s_classes_permutes_the_outputs(order):
     model = sklearn.SklearnModel(

@@ -86,7 +86,7 @@ def test_constant_zero_is_a_logit_not_a_probability():
     assert output_form(torch.zeros(5)) == "logit"
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 70), st.integers(1, 16))
 def test_any_number_of_samples_goes_in_and_each_is_counted_once(n, batch):
     x = torch.arange(n * 3, dtype=torch.float32).reshape(n, 3) / 100

@@ -130,9 +130,7 @@ def test_losses_that_are_all_equal_have_no_interval(bench_of, told):
     assert isinstance(found["accuracy_gap"], Measurement)
 
 
-@settings(
-    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 2**32 - 1))
 def test_permuting_the_samples_changes_nothing(seed, bench_of, told):
     train, test = logits_of(1, 50, shift=3.0), logits_of(2, 70)

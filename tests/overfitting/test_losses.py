@@ -25,7 +25,6 @@ def test_cross_entropy_and_margin_as_computed_by_hand():
     assert margins(logits, y) == pytest.approx([-math.log(3), 0.0])
 
 
-@settings(deadline=None)
 @given(logits=arrays(np.float32, (5, 3), elements=st.floats(-50, 50, width=32)))
 def test_cross_entropy_is_scipys_log_softmax(logits):
     y = np.array([0, 1, 2, 0, 1])
@@ -34,7 +33,6 @@ def test_cross_entropy_is_scipys_log_softmax(logits):
     assert (cross_entropy(logits, y) >= 0).all()
 
 
-@settings(deadline=None)
 @given(
     logits=arrays(np.float64, (4, 3), elements=finite),
     shift=arrays(np.float64, (4, 1), elements=finite),
@@ -85,7 +83,7 @@ def test_without_spread_there_is_no_interval(flat):
     assert mean_difference(flat, varied) is None
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     values=arrays(np.float64, st.integers(2, 30), elements=st.floats(0, 100)).filter(
         lambda values: np.ptp(values) > 1e-3

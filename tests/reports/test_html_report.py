@@ -79,7 +79,7 @@ def test_quoted_text_may_say_what_it_likes():
 
 
 @given(record_corpus.random_records())
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, suppress_health_check=list(HealthCheck))
 def test_everything_that_did_not_work_appears(record):
     """Every errored or skipped run and every undefined number is on the page, with its reason."""
     page = Page(render(record))
@@ -114,7 +114,7 @@ def test_everything_that_did_not_work_appears(record):
 
 
 @given(record_corpus.random_records())
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, suppress_health_check=list(HealthCheck))
 def test_no_requirement_is_shown_as_supported_without_a_passing_rule_with_a_number(record):
     outline = Outline(record)
     verdicts = {verdict.rule: verdict for verdict in record.verdicts}

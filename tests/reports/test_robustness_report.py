@@ -132,7 +132,6 @@ def test_of_many_attacks_the_strongest_are_drawn(tmp_path):
     assert figure.left_out == 4
 
 
-@settings(deadline=None)
 @given(st.integers(0, 400), st.integers(1, 400))
 def test_the_interval_of_the_worst_case_is_wilson_s(successes, extra):
     n = successes + extra
@@ -493,7 +492,7 @@ def odd_runs(draw):
 
 
 @given(odd_runs())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_whatever_stands_in_a_record_gives_a_page_and_no_void_figure_without_its_word(runs):
     record = record_of(runs)
     page = Page(html.render(record))

@@ -42,7 +42,7 @@ def test_every_document_is_valid_by_the_published_schema(schema):
 
 
 @given(random_records())
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, suppress_health_check=list(HealthCheck))
 def test_the_structure_holds_for_any_record(record):
     """What the schema asks of the parts used here, checked without it."""
     document = json.loads(render(record))
