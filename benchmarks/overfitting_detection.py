@@ -1,6 +1,6 @@
 """How often an over-trained net is found and its clean twin accused, and how membership attacks rank.
 
-    python benchmarks/overfitting_detection.py            # tuning seeds 0 to 19 and judging seeds 1000 to 1019
+    python benchmarks/overfitting_detection.py            # seeds 0 to 19, then seeds 1000 to 1019
     python benchmarks/overfitting_detection.py --sample   # two seeds, for CI
     python benchmarks/overfitting_detection.py --record   # also appends to benchmarks/RESULTS.md
 
@@ -193,11 +193,11 @@ def lines(state: State, name: str, seeds: range) -> Iterator[tuple[str, bool]]:
         a >= b >= c
         for a, b, c in zip(*(ranked[m] for m in (METHODS[0], METHODS[1], METHODS[3])), strict=True)
     )
-    yield (
+    line = (
         f"{name}: TPR at 0.1 % FPR with 16 reference models, over-trained net: {said}; "
-        f"online >= offline >= global threshold in {each} of {total} seeds.",
-        kept,
+        f"online >= offline >= global threshold in {each} of {total} seeds."
     )
+    yield line, kept
 
 
 def main() -> int:

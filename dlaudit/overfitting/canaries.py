@@ -63,7 +63,7 @@ class Canaries(Check, frozen=True, kw_only=True):
         whole = bench.whole(TRAIN)
         rng, n = bench.rng("canaries"), len(whole.y)
         count = round(self.share * n)
-        stated = {"share": self.share}
+        stated: dict[str, Any] = {"share": self.share}
         if count < FEW:
             reason = (
                 f"{count} canaries are {self.share:g} of {n} training samples: at least {FEW} are "

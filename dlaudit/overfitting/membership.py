@@ -53,7 +53,7 @@ class Membership(Check, frozen=True, kw_only=True):
         train, test = bench.answers(TRAIN), bench.answers(TEST)
         caveats = tuple(doubts(bench))
         members, others = scores(train), scores(test)
-        stated = {"score": "correct" if train.logits is None else "loss"}
+        stated: dict[str, Any] = {"score": "correct" if train.logits is None else "loss"}
         yield area(AUC, members, others, caveats, conditions=stated)
         shown = [
             index for index in range(len(bench.classes))

@@ -86,7 +86,8 @@ def _spread(values: np.ndarray, *, fixed: bool) -> np.ndarray:
     if fixed:
         free = np.maximum(counts - 1, 0).sum()
         return np.full(values.shape[1], math.sqrt(max(squares.sum() / max(free, 1), 1e-12)))
-    return np.sqrt(np.maximum(squares / np.maximum(counts - 1, 1), 1e-12))
+    found: np.ndarray = np.sqrt(np.maximum(squares / np.maximum(counts - 1, 1), 1e-12))
+    return found
 
 
 def lira_online(target: np.ndarray, shadows: Shadows, *, fixed: bool) -> np.ndarray:

@@ -6,7 +6,7 @@ Knows further trainings and their accuracy; refuses a judgement: both are inform
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from msgspec import Meta
 
@@ -52,7 +52,7 @@ class DataSize(Check, frozen=True, kw_only=True):
             chosen = np.zeros(len(order), dtype=bool)
             chosen[order[:count]] = True
             right = bench.trained(part(whole, chosen)).decide(test).predicted == test.y
-            conditions = {"fraction": fraction, "trained_on": count}
+            conditions: dict[str, Any] = {"fraction": fraction, "trained_on": count}
             hits = int(right.sum())
             yield Measurement(
                 name="test_accuracy", value=hits / n, n=n, interval=wilson(hits, n),
