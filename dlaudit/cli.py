@@ -109,6 +109,9 @@ def plan_options(command: Command) -> Command:
             "--budget", type=int, help="Forward passes per robust sample, where a check takes one."
         ),
         click.option(
+            "--train-budget", type=int, help="Trainings with the plan's function, in all."
+        ),
+        click.option(
             "--until-decided", is_flag=True, help="Take samples only until the rules are decided."
         ),
         click.option(
@@ -125,7 +128,8 @@ def source_from(options: dict[str, Any]) -> Source:
     from dlaudit.audit.plan import Source, source_of
     from dlaudit.errors import PlanError
 
-    numbers = {key: options.pop(key) for key in ("seed", "max_samples", "budget")}
+    given = ("seed", "max_samples", "budget", "train_budget")
+    numbers = {key: options.pop(key) for key in given}
     settings = [
         *options.pop("settings"),
         *(f"{key} = {value}" for key, value in numbers.items() if value is not None),

@@ -42,6 +42,7 @@ from dlaudit.errors import AuditError
 
 if TYPE_CHECKING:
     import numpy as np
+    from torch import nn
 
     from dlaudit.datasets.arrays import ArrayDataset, Splits
     from dlaudit.models.torch_model import TorchModel
@@ -113,9 +114,29 @@ def toy_model(*, classes: int = 4, poison: Callable[[Any], Any] | None = None) -
     return TorchModel(net, name="toy", bounds=(0.0, 1.0), classes=tuple("abcdefgh"[:classes]))
 
 
+def toy_train_fn(dataset: Dataset, seed: int) -> nn.Module:
+    """A linear nearest-mean classifier of whatever it is given; it trains in no time."""
+    import torch
+    from torch import nn
+
+    del seed
+    batches = list(dataset.batches("train"))
+    x = torch.cat([torch.as_tensor(batch.x) for batch in batches]).float().flatten(1)
+    y = torch.cat([torch.as_tensor(batch.y) for batch in batches])
+    means = torch.stack([
+        x[y == label].mean(0) if (y == label).any() else torch.zeros(x.shape[1])
+        for label in range(len(dataset.classes))
+    ])  # fmt: skip
+    head = nn.Linear(x.shape[1], len(means))
+    with torch.no_grad():
+        head.weight.copy_(8 * means)
+        head.bias.copy_(-4 * means.square().sum(1))
+    return nn.Sequential(nn.Flatten(), head)
+
+
 def toy_subject() -> Subject:
-    """The toy model and data, opened."""
-    return Subject(model=toy_model(), data=toy_data())
+    """The toy model and data, opened, with a function for training."""
+    return Subject(model=toy_model(), data=toy_data(), train_fn=toy_train_fn)
 
 
 def performed(
@@ -209,7 +230,8 @@ def fault_problems(check: Check, run: Callable[[Subject], CheckRun]) -> list[str
     if not check.accepts_nonfinite:
         planted["NaN logits"] = lambda logits: logits * float("nan")
     for fault, poison in planted.items():
-        outcome = run(Subject(model=toy_model(poison=poison), data=toy_data())).outcome
+        subject = toy_subject()._replace(model=toy_model(poison=poison))
+        outcome = run(subject).outcome
         if not isinstance(outcome, Errored):
             problems.append(
                 f"{fault} of the model did not end as errored: exceptions must pass through"

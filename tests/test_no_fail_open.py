@@ -27,7 +27,7 @@ from dlaudit.audit.plan import Loader, Source, read_with
 from dlaudit.audit.record import AuditRecord, CheckRun, Errored, Measured
 from dlaudit.audit.registry import CHECK_GROUPS, Registry
 from dlaudit.models.torch_model import TorchModel
-from dlaudit.testing import toy_data, toy_model
+from dlaudit.testing import toy_data, toy_model, toy_train_fn
 
 INSTALLED = Registry()
 FAMILIES = {"foolbox": "foolbox:LinfDeepFoolAttack"}
@@ -36,7 +36,7 @@ CHECKS = sorted(
     FAMILIES.get(part.name, part.name) for group in CHECK_GROUPS for part in INSTALLED.parts(group)
 )
 
-ASK_NO_MODEL: set[str] = set()
+ASK_NO_MODEL = {"overfitting.canaries", "overfitting.data_size", "overfitting.random_labels"}
 """Checks that never ask the model: nothing that it does can disturb them."""
 ACCEPT_NONFINITE = {name for name in CHECKS if INSTALLED.check(name).get().accepts_nonfinite}
 """Checks that look for NaN logits; each declares so itself."""
@@ -147,7 +147,7 @@ def audited(
         model, data = reading(model), Spelled(data)
     if check == ON_QUANTITIES:
         model, data = pricing(model), Priced(data)
-    subject = Subject(model=model, data=data)
+    subject = Subject(model=model, data=data, train_fn=toy_train_fn)
     executor = LiveExecutor(described(plan, subject, registry), Workplace(subject, registry))
     events = Events(started=lambda job: at_work.append(job.run.id))
     return audit(source, executor, folder / "run", events=events)[0]

@@ -24,6 +24,7 @@ from dlaudit.audit.record import AuditRecord
 from dlaudit.audit.registry import Registry
 from dlaudit.audit.render import rendered, write_reports
 from dlaudit.audit.subject import combined, fitted, load, open_others
+from dlaudit.audit.training import train_function
 from dlaudit.errors import LoadError, PlanError
 
 if TYPE_CHECKING:
@@ -121,7 +122,8 @@ def _live(
     others, named_fn = open_others(plan, Path(source.root), registry)
     subject = fitted(
         Subject(
-            model=model, data=live_data(data, train), models=others, train_fn=train_fn or named_fn
+            model=model, data=live_data(data, train), models=others,
+            train_fn=train_function(train_fn) if train_fn else named_fn,
         ),
         max_samples=plan.max_samples, seed=plan.seed,
     )  # fmt: skip

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from dlaudit.audit.evidence import EvidenceStore, digest, table_bytes, write_whole
-from dlaudit.audit.parts import Batch, Dataset, Model
+from dlaudit.audit.parts import Batch, Dataset, Model, Passes
 from dlaudit.audit.record import AnswersRun, Artifact, Cost, Rule, canonical
-from dlaudit.errors import AuditError, NonFinite
+from dlaudit.errors import AuditError, NonFinite, NotOffered
 
 if TYPE_CHECKING:
     import numpy as np
@@ -126,6 +126,11 @@ class Bench:
         self.context: Mapping[str, Any] = context or {}
         self.cache = cache
         self.answered: dict[str, AnswersRun] = {}
+        self.trainings: int | None = None
+        """How many trainings the run may ask for; None where nobody counts."""
+        self.counted: list[Passes] = []
+        """The passes through the models that were trained for this run."""
+        self._trainings: set[str] = set()
         self._plan_seed = plan_seed
         self._store = store
         self._ending = tuple(ending)
@@ -210,6 +215,38 @@ class Bench:
             (batch,) = regrouped(self.data.batches(split), len(positions), positions)
             for piece in held:
                 yield rows(batch, np.searchsorted(positions, piece))
+
+    def whole(self, split: str = "test") -> Batch:
+        """All samples of a split at once, for what must hold them in memory: a training."""
+        (batch,) = regrouped(self.data.batches(split), max(1, self.data.size(split)))
+        return batch
+
+    def trained(self, batch: Batch, *, seed: int = 0) -> Model:
+        """The model that the plan's function trains on these samples: trained when it is asked.
+
+        batch: as ``whole("train")`` gives it, or what a check makes of that. seed: a number that tells
+        trainings on the same samples apart; the function is given one that is derived from it.
+        Equal samples and seeds are one training, whichever run asks; its answers are kept on disk for
+        the other runs and for ``--resume``. Raises NotOffered without a function, TooManyTrainings
+        beyond what the check's ``trainings`` said; TrainingFailed when it is asked.
+        """
+        from dlaudit.audit.training import TooManyTrainings, Trained, TrainingSet, train_function
+
+        if self.train_fn is None:
+            message = "the plan names no function for training: expected [train] factory"
+            raise NotOffered(message)
+        model = Trained(
+            train_function(self.train_fn), TrainingSet(batch, self.data),
+            derive_seed(self._plan_seed, "train_fn", seed) % 2**31,
+            like=self.model, data=self.data, cache=self.cache, counted=self.counted,
+        )  # fmt: skip
+        self._trainings.add(model.key)
+        if self.trainings is not None and len(self._trainings) > self.trainings:
+            message = (
+                f"the check asks for more than the {self.trainings} trainings that it declares"
+            )
+            raise TooManyTrainings(message)
+        return model
 
     def keep(
         self, name: str, content: bytes, *, media_type: str, caption: str = "", alt: str = ""

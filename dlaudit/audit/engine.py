@@ -122,6 +122,7 @@ def concluded(
         model=opened.model,
         data=opened.data,
         models=opened.models,
+        train=opened.train,
         suites=opened.suites,
         answers=journal.answers(),
         runs=tuple(journal.done[spec.id].run for spec in plan.runs),

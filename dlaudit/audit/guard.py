@@ -41,27 +41,36 @@ class Guard:
 
         Raises ModelChanged if the weights had moved; they are put back first.
         """
-        import numpy as np
-
-        folder, switches = Path.cwd(), torch_switches()
-        generators = random.getstate(), np.random.get_state()  # noqa: NPY002
-        random.seed(seed)
-        np.random.seed(seed % 2**32)  # noqa: NPY002
-        if torch := sys.modules.get("torch"):
-            torch.manual_seed(seed)
         moved: list[str] = []
-        try:
-            yield
-        finally:
-            for net in self._nets:
-                moved += net.restore()
-            restore_torch(switches)
-            random.setstate(generators[0])
-            np.random.set_state(generators[1])  # noqa: NPY002
-            os.chdir(folder)
+        with undisturbed(seed):
+            try:
+                yield
+            finally:
+                for net in self._nets:
+                    moved += net.restore()
         if moved:
             message = f"the check altered {', '.join(moved[:3])} of the model; it was put back"
             raise ModelChanged(message)
+
+
+@contextlib.contextmanager
+def undisturbed(seed: int) -> Iterator[None]:
+    """Seed the global generators for what runs inside; generators, switches and folder come back."""
+    import numpy as np
+
+    folder, switches = Path.cwd(), torch_switches()
+    generators = random.getstate(), np.random.get_state()  # noqa: NPY002
+    random.seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002
+    if torch := sys.modules.get("torch"):
+        torch.manual_seed(seed)
+    try:
+        yield
+    finally:
+        restore_torch(switches)
+        random.setstate(generators[0])
+        np.random.set_state(generators[1])  # noqa: NPY002
+        os.chdir(folder)
 
 
 class Kept:

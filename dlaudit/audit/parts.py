@@ -220,6 +220,11 @@ class Check(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return None
 
     @property
+    def trainings(self) -> int:
+        """Trainings with the plan's function that it asks for: held against ``train_budget``."""
+        return 0
+
+    @property
     def surcharge(self) -> float:
         """What may come on top of ``passes``, as a share of it."""
         return 0.0

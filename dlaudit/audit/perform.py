@@ -41,6 +41,7 @@ from dlaudit.audit.record import (
 )
 from dlaudit.audit.registry import ImportFailed, Registry
 from dlaudit.audit.subject import first_rows, open_subject
+from dlaudit.audit.training import train_function
 from dlaudit.errors import AuditError, PlanError
 
 WORK = ".work"
@@ -94,6 +95,7 @@ class Opened(msgspec.Struct, frozen=True, kw_only=True, tag_field="say", tag="op
     device: str
     offers: dict[str, tuple[str, ...]]
     suites: tuple[SuiteCard, ...] = ()
+    train: Card | None = None
     speed: tuple[float, float] | None = None
     observed: tuple[float, float] | None = None
 
@@ -101,6 +103,7 @@ class Opened(msgspec.Struct, frozen=True, kw_only=True, tag_field="say", tag="op
     def fingerprints(self) -> dict[str, str]:
         """What exactly is audited, and by which plan."""
         models = {f"models.{name}": card.fingerprint for name, card in self.models.items()}
+        models |= {"train": self.train.fingerprint} if self.train else {}
         return {
             "plan": self.plan.sha256, "model": self.model.fingerprint,
             "data": self.data.fingerprint, **models,
@@ -145,6 +148,7 @@ class Workplace:
         spent = [
             model.passes.since(cost) for model, cost in zip(models_of(subject), before, strict=True)
         ]
+        spent += [passes.cost for passes in bench.counted]
         run = CheckRun(
             id=job.run.id, check=job.run.check, params=job.run.params, seed=job.seed,
             seconds=round(time.monotonic() - started, 3), device=subject.model.device,
@@ -226,6 +230,7 @@ def described(plan: Plan, subject: Subject, registry: Registry) -> Opened:
             "data": tuple(sorted(subject.data.offers)),
         },
         suites=tuple(suites),
+        train=train_function(subject.train_fn).card if subject.train_fn else None,
     )
 
 
@@ -255,6 +260,9 @@ def attempt(job: Job, bench: Bench, subject: Subject, registry: Registry) -> Out
     )
     if missing:
         return Skipped(reason=f"not offered: {', '.join(missing)}", missing=missing)
+    if job.run.beyond is not None:
+        return job.run.beyond
+    bench.trainings = check.trainings
     accepting = getattr(subject.model, "accepting_nonfinite", None)
     with accepting(accept=check.accepts_nonfinite) if accepting else contextlib.nullcontext():
         return drained(check, check.measure(bench))

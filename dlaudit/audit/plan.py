@@ -20,14 +20,14 @@ from dlaudit.audit.evidence import digest
 from dlaudit.audit.findings import Declaration
 from dlaudit.audit.parameters import argument_problems, build, converted, parameters_of, shown
 from dlaudit.audit.parts import Epsilon, Suite
-from dlaudit.audit.record import Errored, Rule, Scalar, Waiver, canonical
+from dlaudit.audit.record import Errored, Rule, Scalar, Skipped, Waiver, canonical
 from dlaudit.audit.registry import ImportFailed, Registry
 from dlaudit.errors import LoadError, PlanError, UnknownName, nearest
 
 TOP_LEVEL = (
     "name", "seed", "suites", "default_rules", "model", "models", "data", "train", "checks", "rules",
     "context", "declarations", "waivers", "keep_samples", "block", "max_samples", "catalogues",
-    "until_decided", "budget",
+    "until_decided", "budget", "train_budget",
 )  # fmt: skip
 RULE_KEYS = (
     "id", "run", "measurement", "at_least", "at_most", "slice", "conditions", "level",
@@ -48,12 +48,17 @@ class Loader(Strict, frozen=True, kw_only=True):
 
 
 class RunSpec(Strict, frozen=True, kw_only=True):
-    """One run of one check. ``broken``: its part exists but cannot be imported or built."""
+    """One run of one check. ``broken``: its part exists but cannot be imported or built.
+
+    trainings: how many it asks for; beyond: that is more than the budget has left.
+    """
 
     id: str
     check: str
     params: dict[str, Any] = {}
     broken: Errored | None = None
+    trainings: int = 0
+    beyond: Skipped | None = None
 
 
 class Plan(Strict, frozen=True, kw_only=True):
@@ -77,6 +82,7 @@ class Plan(Strict, frozen=True, kw_only=True):
     block: int = BLOCK
     max_samples: int | None = None
     until_decided: bool = False
+    train_budget: int | None = None
     plugins: dict[str, str] = {}
 
     @property
@@ -217,6 +223,9 @@ class _Reader:
         most = self._value("max_samples", int, None, least=1)
         until_decided = self._value("until_decided", bool, False)
         train, context = self._train(), self._table("context")
+        trainings = self._value("train_budget", int, None, least=0)
+        if trainings is not None:
+            runs = self._within(trainings, runs)
         for wanted in self.source.formats:
             try:
                 self.registry.find("renderers", wanted)
@@ -229,7 +238,7 @@ class _Reader:
             model=model, models=models, data=data, train=train, runs=tuple(runs),
             rules=tuple(numbered(rules)), waivers=waivers, context=context,
             declarations=tuple(declarations.values()), catalogues=catalogues, keep_samples=keep, block=block,
-            max_samples=most, until_decided=until_decided,
+            max_samples=most, until_decided=until_decided, train_budget=trainings,
             plugins=dict(sorted(self.registry.plugins.items())),
         )  # fmt: skip
 
@@ -424,7 +433,26 @@ class _Reader:
         self.problems += [f"{place}{problem}" for problem in problems]
         if built is None:
             return RunSpec(id=run, check=check), ()
-        return RunSpec(id=run, check=check, params=parameters_of(built)), built.measures
+        spec = RunSpec(id=run, check=check, params=parameters_of(built), trainings=built.trainings)
+        return spec, built.measures
+
+    def _within(self, budget: int, runs: list[RunSpec]) -> list[RunSpec]:
+        """The runs in their order, each with what it asks of the budget for trainings or beyond it."""
+        if not any(run.trainings for run in runs):
+            self.problems.append("train_budget: no check of this plan trains anything")
+        left, kept = budget, []
+        for run in runs:
+            if run.trainings > left:
+                reason = (
+                    f"needs {run.trainings} trainings, {left} of the budget of {budget} are left "
+                    "(train_budget)"
+                )
+                beyond = Skipped(reason=reason, missing=("plan: train_budget",))
+                kept.append(msgspec.structs.replace(run, beyond=beyond))
+            else:
+                left -= run.trainings
+                kept.append(run)
+        return kept
 
     # -- rules -----------------------------------------------------------------------------------
 

@@ -51,7 +51,7 @@ def preview(source: Source, executor: str = "process") -> str:
 def runs(opened: Opened, registry: Registry) -> Iterable[str]:
     """A line per run: what it costs, or why it will not be measured; then the sum."""
     total = Cost(forward=0, backward=0)
-    unknown = 0
+    unknown = trainings = 0
     for spec in opened.plan.runs:
         cost, note = expected(spec, opened, registry)
         if cost is not None:
@@ -60,9 +60,18 @@ def runs(opened: Opened, registry: Registry) -> Iterable[str]:
             )
         elif not note:
             unknown, note = unknown + 1, "cost not known beforehand"
-        yield f"  {spec.id}: {note or priced(cost, opened)}"
+        skipped = note.startswith("WILL BE SKIPPED")
+        said = [note or priced(cost, opened)]
+        if spec.trainings and not skipped:
+            trainings += spec.trainings
+            said.append(f"{spec.trainings} trainings, whose own cost is not known beforehand")
+        yield f"  {spec.id}: {', and '.join(said)}"
         yield from (f"    {line}" for line in foreseen(spec, opened, registry))
     more = f", and {unknown} runs of unknown cost" if unknown else ""
+    if trainings:
+        budget = opened.plan.train_budget
+        held = "no budget holds them" if budget is None else f"of a budget of {budget}"
+        more += f", and {trainings} trainings ({held})"
     yield f"  together: {priced(total, opened)}{more}"
 
 
@@ -82,6 +91,8 @@ def expected(spec: RunSpec, opened: Opened, registry: Registry) -> tuple[Cost | 
     )  # fmt: skip
     if missing:
         return None, f"WILL BE SKIPPED, which closes the gate: not offered: {', '.join(missing)}"
+    if spec.beyond is not None:
+        return None, f"WILL BE SKIPPED, which closes the gate: {spec.beyond.reason}"
     n = min(opened.sizes["test"], spec.params.get("samples") or opened.sizes["test"])
     cost, more = check.passes(n=n, classes=len(opened.classes)), 1 + check.surcharge
     if cost is not None:

@@ -347,6 +347,7 @@ class AuditRecord(Value, frozen=True, kw_only=True):
     model: Card
     data: Card
     models: dict[str, Card] = {}
+    train: Card | None = None
     answers: tuple[AnswersRun, ...] = ()
     runs: tuple[CheckRun, ...]
     rules: tuple[Rule, ...] = ()

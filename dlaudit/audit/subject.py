@@ -10,7 +10,7 @@ import contextlib
 import inspect
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,9 @@ from dlaudit.audit.bench import Subject, derive_seed, regrouped
 from dlaudit.audit.evidence import subset_card
 from dlaudit.audit.parts import Batch, Dataset, Model
 from dlaudit.audit.plan import Loader, Plan
+from dlaudit.audit.record import Card
 from dlaudit.audit.registry import Registry, import_file
+from dlaudit.audit.training import TrainFunction
 from dlaudit.errors import AuditError, LoadError, PlanError, nearest
 
 if TYPE_CHECKING:
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
 LOOKED_AT = 64
 """Rows that are shown to the model before the audit, to recognise the form of its output."""
 
-Others = tuple[dict[str, Model], Callable[..., Any] | None]
+Others = tuple[dict[str, Model], TrainFunction | None]
 
 
 def open_subject(plan: Plan, root: Path, registry: Registry) -> Subject:
@@ -61,13 +63,13 @@ def open_others(plan: Plan, root: Path, registry: Registry) -> Others:
     """The plan's further models and its function for training. Raises PlanError with all of it."""
     problems: list[str] = []
     models: dict[str, Model] = {}
-    train_fn: Callable[..., Any] | None = None
+    train_fn: TrainFunction | None = None
     for name, loader in plan.models.items():
         with collected(problems, f"models.{name}: "):
             models[name] = load("models", loader, root, registry, Model)
     if plan.train:
         with collected(problems, "train.factory: "):
-            train_fn = function_of(plan.train["factory"], root)
+            train_fn = trainer(plan.train["factory"], root)
     if problems:
         raise PlanError(*problems)
     return models, train_fn
@@ -159,6 +161,17 @@ def function_of(written: str, root: Path) -> Any:
         message = f"{file} holds no function {name!r}. {nearest(name, known)}"
         raise LoadError(message)
     return getattr(module, name)
+
+
+def trainer(written: str, root: Path) -> TrainFunction:
+    """The plan's function for training, with the digests of its code. Raises LoadError."""
+    from dlaudit.audit.code_files import code_files
+    from dlaudit.audit.files import identity
+
+    function = function_of(written, root)
+    file, _, name = written.rpartition(":")
+    code, facts = identity(code_files(root / file), {"function": name})
+    return TrainFunction(function, Card(name=written, fingerprint=code, facts=facts))
 
 
 def fit(model: Model, data: Dataset) -> None:

@@ -16,9 +16,9 @@ from typing import NamedTuple
 import numpy as np
 
 from dlaudit.audit.record import Interval
-from dlaudit.audit.statistics import LEVEL
+from dlaudit.audit.statistics import LEVEL, pairs_won
 from dlaudit.fairness.clustered import METHOD, student
-from dlaudit.fairness.scoring import Estimate, pairs_won, slope_fit
+from dlaudit.fairness.scoring import Estimate, slope_fit
 
 NO_SPREAD = "clusters show no spread to make an interval of"
 
@@ -37,7 +37,7 @@ def auc(
     scores: np.ndarray, y: np.ndarray, *, owners: Owners, level: float = LEVEL
 ) -> Estimate | str:
     """The AUC of one group; its interval is made on the logit, so that it stays within 0 and 1."""
-    of_above, of_below = pairs_won(scores, y)
+    of_above, of_below = pairs_won(scores[y == 1], scores[y == 0])
     value = float(of_above.mean())
     if not 0 < value < 1:
         return f"scores separate the labels: {NO_SPREAD}"

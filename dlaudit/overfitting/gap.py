@@ -49,7 +49,7 @@ class Gap(Check, frozen=True, kw_only=True):
     def measure(self, bench: Bench) -> Iterator[Yielded]:
         """Measure both splits and compare them."""
         train, test = bench.answers(TRAIN), bench.answers(TEST)
-        caveats = tuple(self._caveats(bench))
+        caveats = tuple(doubts(bench))
         for split, answers in ((TRAIN, train), (TEST, test)):
             right, n = int(answers.correct.sum()), len(answers.y)
             yield Measurement(
@@ -61,34 +61,35 @@ class Gap(Check, frozen=True, kw_only=True):
         yield from _losses(train, test, caveats)
         yield _evidence(bench, {TRAIN: train, TEST: test})
 
-    def _caveats(self, bench: Bench) -> Iterator[Caveat]:
-        """Doubts whether the test split was unseen."""
 
-        def doubt(name: str, message: str, *, voids: bool) -> Caveat:
-            return Caveat(source=bench.run, name=name, message=message, voids=voids)
+def doubts(bench: Bench) -> Iterator[Caveat]:
+    """Doubts whether the test split was unseen."""
 
-        cards = bench.data.card.splits
-        if {TRAIN, TEST} <= set(cards) and cards[TRAIN].fingerprint == cards[TEST].fingerprint:
-            message = "the training and the test split are the same data: their gap says nothing"
-            yield doubt("same-data", message, voids=True)
-            return
-        seen, unseen = _contents(bench.data, TRAIN), _contents(bench.data, TEST)
-        if shared := _shared_ids(seen, unseen):
-            message = (
-                f"{len(shared)} of {len(unseen)} test ids stand in the training split too (the "
-                f"first: {shared[0]}): the gap is not one between seen and unseen samples"
-            )
-            yield doubt("shared-ids", message, voids=True)
-        copies = (Counter(seen.values()) & Counter(unseen.values())).total()
-        if copies == len(unseen):
-            message = "every test sample stands in the training split, byte for byte"
-            yield doubt("test-inside-train", message, voids=True)
-        elif copies:
-            message = (
-                f"{copies} of {len(unseen)} test samples equal a training sample byte for byte, "
-                "label included: duplicates make the gap look smaller than it is"
-            )
-            yield doubt("duplicates", message, voids=False)
+    def doubt(name: str, message: str, *, voids: bool) -> Caveat:
+        return Caveat(source=bench.run, name=name, message=message, voids=voids)
+
+    cards = bench.data.card.splits
+    if {TRAIN, TEST} <= set(cards) and cards[TRAIN].fingerprint == cards[TEST].fingerprint:
+        message = "the training and the test split are the same data: their gap says nothing"
+        yield doubt("same-data", message, voids=True)
+        return
+    seen, unseen = _contents(bench.data, TRAIN), _contents(bench.data, TEST)
+    if shared := _shared_ids(seen, unseen):
+        message = (
+            f"{len(shared)} of {len(unseen)} test ids stand in the training split too (the "
+            f"first: {shared[0]}): the gap is not one between seen and unseen samples"
+        )
+        yield doubt("shared-ids", message, voids=True)
+    copies = (Counter(seen.values()) & Counter(unseen.values())).total()
+    if copies == len(unseen):
+        message = "every test sample stands in the training split, byte for byte"
+        yield doubt("test-inside-train", message, voids=True)
+    elif copies:
+        message = (
+            f"{copies} of {len(unseen)} test samples equal a training sample byte for byte, "
+            "label included: duplicates make the gap look smaller than it is"
+        )
+        yield doubt("duplicates", message, voids=False)
 
 
 def _shared_ids(train: dict[str, bytes], test: dict[str, bytes]) -> list[str]:

@@ -17,7 +17,7 @@ _RULE_KEYS = (
     "id", "run", "measurement", "at_least", "at_most", "slice", "conditions", "level",
     "requirements", "rationale",
 )  # fmt: skip
-_SCALARS = ("keep_samples", "block", "max_samples")
+_SCALARS = ("keep_samples", "block", "max_samples", "train_budget")
 
 
 def plan_toml(plan: Mapping[str, Any]) -> str:
