@@ -45,8 +45,8 @@ class Drift(Check, frozen=True, kw_only=True):
     reference and current: two splits of the data. ``feature_drift``: the largest distance between
     distribution functions of a number (interval: Massart) or between shares of a category (Newcombe), of
     the ``told`` features that differ most. ``drifted_features``: how many a detector flags, up to 1,000
-    rows a side by Kolmogorov and Smirnov's or the chi-squared test at ``alpha`` after Holm, above by a Wasserstein
-    (in standard deviations) or Jensen-Shannon distance of 0.1.
+    rows a side by Kolmogorov and Smirnov's or the chi-squared test at ``alpha`` after Holm, above by a
+    Wasserstein (in standard deviations) or Jensen-Shannon distance of 0.1.
 
     ``classifier_auc``: how well boosted trees tell the splits apart (out of fold; DeLong), with a
     permutation p; ``mmd_squared``: distance of the kernel means, p by permutation of all rows; of
