@@ -45,8 +45,8 @@ class Drift(Check, frozen=True, kw_only=True):
     reference and current: two splits of the data. ``feature_drift``: the largest distance between
     distribution functions of a number (interval: Massart) or between shares of a category (Newcombe), of
     the ``told`` features that differ most. ``drifted_features``: how many a detector flags, up to 1,000
-    rows a side by Kolmogorov and Smirnov's or the chi-squared test at ``alpha`` after Holm, above by a
-    Wasserstein (in standard deviations) or Jensen-Shannon distance of 0.1.
+    rows a side by Kolmogorov and Smirnov's or the chi-squared test at ``alpha`` after Holm, above by that and
+    a Wasserstein (in standard deviations) or Jensen-Shannon distance of 0.1.
 
     ``classifier_auc``: how well boosted trees tell the splits apart (out of fold; DeLong), with a
     permutation p; ``mmd_squared``: distance of the kernel means, p by permutation of all rows; of
@@ -137,11 +137,9 @@ class Drift(Check, frozen=True, kw_only=True):
             return
         changes = compared(pair.old.values, pair.new.values, pair.old.categorical)
         flags, adjusted = two_samples.flagged(changes, min(m, n), self.alpha)
-        detector = (
-            f"Kolmogorov-Smirnov or chi-squared, Holm, p < {self.alpha:g}"
-            if min(m, n) <= two_samples.SMALL
-            else f"Wasserstein in standard deviations or Jensen-Shannon, >= {two_samples.SIZE:g}"
-        )
+        detector = f"Kolmogorov-Smirnov or chi-squared, Holm, p < {self.alpha:g}"
+        if min(m, n) > two_samples.SMALL:
+            detector += f"; Wasserstein in standard deviations or Jensen-Shannon >= {two_samples.SIZE:g}"
         drifted = [name for name, flag in zip(names, flags, strict=True) if flag]
         yield Measurement(
             name="drifted_features", value=len(drifted), n=m + n, direction="lower",

@@ -96,3 +96,8 @@ def rows_kept(tmp_path):
         return dict(np.load(path, allow_pickle=False))
 
     return load
+
+
+@pytest.fixture
+def deciding():
+    return Deciding
