@@ -107,10 +107,11 @@ def admit(
     return reading
 
 
-def verdict(reading: Reading) -> str:
-    """What a report says of a file that was let in."""
+def verdict(reading: Reading, *, confined: str = "") -> str:
+    """What a report says of a file that was let in. confined: how its code was kept in, if it was."""
     if reading.allowed:
-        return f"{reading.kind}, allowed by its sha256 although it {'; '.join(reading.objections)}"
+        how = confined or "it was read in the audit's own process: NOT enforced: any limit"
+        return f"{reading.kind}, allowed by its sha256 although it {'; '.join(reading.objections)}; {how}"
     return f"{reading.kind}, read as data"
 
 
@@ -200,7 +201,7 @@ def _objects(file: IO[bytes]) -> tuple[str, ...]:
     if not start:
         return ("holds Python objects, which are a pickle",)
     file.seek(start)
-    inside = ()
+    inside: tuple[str, ...] = ()
     with contextlib.suppress(LoadError):
         inside = pickle_reading.objections(io.BytesIO(file.read(pickle_reading.LIMIT)), "")
     return ("holds Python objects, which are a pickle", *inside)
