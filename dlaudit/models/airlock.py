@@ -7,6 +7,8 @@ be data is named and refused, unless the file's sha256 was allowed by whoever wr
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import struct
 import zipfile
@@ -16,8 +18,8 @@ from typing import IO, NamedTuple
 
 from dlaudit.audit.evidence import file_digest
 from dlaudit.audit.files import refusal, unreadable
-from dlaudit.errors import UntrustedModel
-from dlaudit.models import export_reading, pickle_reading, zip_reading
+from dlaudit.errors import LoadError, UntrustedModel
+from dlaudit.models import export_reading, keras_reading, pickle_reading, zip_reading
 
 READ_BY = {
     "safetensors": "torch",
@@ -29,21 +31,28 @@ READ_BY = {
 }
 """Kind of file -> the loader that reads it."""
 
+NUMPY = b"\x93NUMPY"
 MAGIC = (
     (b"\x89HDF\r\n\x1a\n", "HDF5 (Keras)"),
-    (b"\x93NUMPY", "numpy array"),
+    (NUMPY, "numpy array"),
     (b"PAR1", "Parquet table"),
     (b"\x1f\x8b\x08", "gzip archive"),
     (b"BZh", "bzip2 archive"),
     (b"\xfd7zXZ\x00", "xz archive"),
     (b"7z\xbc\xaf\x27\x1c", "7z archive"),
     (b"\x28\xb5\x2f\xfd", "zstd archive"),
+    (b"x\x9c", "zlib archive"),
+    (b"x\xda", "zlib archive"),
+    (b"\x04\x22\x4d\x18", "lz4 archive"),
     (b"\x89PNG", "PNG picture"),
     (b"\xff\xd8\xff", "JPEG picture"),
     (b"\x7fELF", "program"),
     (b"%PDF", "PDF"),
 )
 ZIP = b"PK\x03\x04"
+HEADER_OF_ARRAY = 64 * 1024
+"""Bytes in which numpy's own readers expect the header of an array to end."""
+
 HEADER_LIMIT = 100 * 1024 * 1024
 """Bytes of a safetensors header, as the format's own readers limit it."""
 
@@ -98,10 +107,11 @@ def admit(
     return reading
 
 
-def verdict(reading: Reading) -> str:
-    """What a report says of a file that was let in."""
+def verdict(reading: Reading, *, confined: str = "") -> str:
+    """What a report says of a file that was let in. confined: how its code was kept in, if it was."""
     if reading.allowed:
-        return f"{reading.kind}, allowed by its sha256 although it {'; '.join(reading.objections)}"
+        how = confined or "it was read in the audit's own process: NOT enforced: any limit"
+        return f"{reading.kind}, allowed by its sha256 although it {'; '.join(reading.objections)}; {how}"
     return f"{reading.kind}, read as data"
 
 
@@ -138,6 +148,10 @@ def _examined(file: IO[bytes], path: Path | str, *, depth: int) -> Reading:
         return Reading(kind, pickle_reading.objections(file, path, pickles=pickle_reading.OLD_FORM))
     if kind == "pickle":
         return Reading(kind, pickle_reading.objections(file, path))
+    if kind == "HDF5 (Keras)" and isinstance(path, Path) and keras_reading.code_in_hdf5(path):
+        return Reading(kind, ("holds a Lambda layer, which is Python code",))
+    if kind == "numpy array":
+        return Reading(kind, _objects(file))
     file.seek(0)
     if file.read(4) != ZIP:
         return Reading(kind)
@@ -171,7 +185,26 @@ def _inside(
             return list(export_reading.script_objections(inner, name))
         if kind == "torch.export archive":
             return list(export_reading.objections(inner, name, place))
+        if kind == "Keras archive" and name == "config.json":
+            return list(keras_reading.objections(inner))
         return []
+
+
+def _objects(file: IO[bytes]) -> tuple[str, ...]:
+    """What a numpy array holds besides numbers and text: objects are a pickle behind its header."""
+    file.seek(0)
+    header = file.read(HEADER_OF_ARRAY)
+    described = header[10 if header[6:7] == b"\x01" else 12 :].partition(b"\n")[0]
+    if b"'|O'" not in described and b"'O'" not in described:
+        return ()
+    start = header.find(b"\n") + 1
+    if not start:
+        return ("holds Python objects, which are a pickle",)
+    file.seek(start)
+    inside: tuple[str, ...] = ()
+    with contextlib.suppress(LoadError):
+        inside = pickle_reading.objections(io.BytesIO(file.read(pickle_reading.LIMIT)), "")
+    return ("holds Python objects, which are a pickle", *inside)
 
 
 def _nested(inner: IO[bytes], kind: str, name: str, place: str, *, depth: int) -> list[str]:

@@ -1,13 +1,14 @@
-"""Loads an ONNX model as a black box that onnxruntime runs.
+"""Loads an ONNX model that onnxruntime runs, with gradients where a torch form agrees with it.
 
 Knows onnxruntime. What is trusted: its own operators; operators of other domains need a library and
-are refused, and so is data outside the model's folder. There are no gradients.
+are refused, and so is data outside the model's folder.
 """
 
 from __future__ import annotations
 
 import math
 import mmap
+import struct
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,8 @@ from dlaudit.models.onnx_reading import References, references
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from dlaudit.models.onnx_module import OnnxModule
 
 BATCH = 512
 DOMAINS = {
@@ -49,7 +52,10 @@ def load(
     reshape: bool = False,
     batch: int = BATCH,
 ) -> Model:
-    """An ONNX model, run by onnxruntime: decisions and logits, no gradients.
+    """An ONNX model, run by onnxruntime: decisions and logits.
+
+    Where every operator has a torch form, and its outputs agree with the runtime's on the data's
+    first rows, the model offers gradients and a module as well; else its card says why not.
 
     A model for a fixed number of samples is given so many at a time, filled up with zeros. Axes of
     length 1 are added or dropped to fit its input; reshape: read each sample row by row into the
@@ -89,7 +95,7 @@ def load(
     runner = Runner(session, file, output=output, reshape=reshape)
     fingerprint, facts = identity(parts, {"output": output, "reshape": reshape})
 
-    from dlaudit.models.black_box import BlackBox
+    from dlaudit.models.onnx_twin import OnnxModel
 
     card = Card(
         name=file.name,
@@ -99,7 +105,34 @@ def load(
             "airlock": {"model": "ONNX, read as data"}, "runtime": f"onnxruntime {onnxruntime.__version__}",
         },
     )  # fmt: skip
-    return BlackBox(runner, card=card, bounds=limits, classes=names, batch=size)
+    model = OnnxModel(runner, card=card, bounds=limits, classes=names, batch=size)
+    model.adopt(*_torch_form(file, runner))
+    return model
+
+
+def _torch_form(file: Path, runner: Runner) -> tuple[OnnxModule | None, str]:
+    """A torch module of the same graph, or why there is none."""
+    from dlaudit.models.onnx_graph import Untranslatable, graph_of
+    from dlaudit.models.onnx_module import OnnxModule
+
+    if not runner.dtype.startswith("float"):
+        return None, f"its inputs are of the type {runner.dtype}"
+    try:
+        graph = graph_of(memoryview(file.read_bytes()), file.parent)
+    except Untranslatable as error:
+        return None, f"{error} has no torch form here"
+    except (ValueError, LookupError, TypeError, struct.error, OSError) as error:
+        return None, f"its graph cannot be read ({said(error)})"
+    try:
+        return OnnxModule(
+            graph,
+            source=runner.input,
+            output=runner.output,
+            dtype=runner.dtype,
+            declared=runner.declared,
+        ), ""
+    except Untranslatable as error:
+        return None, f"{error} has no torch form here"
 
 
 def _references(file: Path) -> References:
@@ -159,6 +192,7 @@ class Runner:
         if not self.declared:
             raise refusal(file, "input", expected="one row per sample", got="a scalar")
         self.output = _output(session, file, output)
+        self.input, self.dtype = self._input.name, TYPES[self._input.type]
         self._session, self._file, self._reshape = session, file, reshape
 
     def __call__(self, x: np.ndarray) -> np.ndarray:

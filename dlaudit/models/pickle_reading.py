@@ -38,9 +38,9 @@ REBUILDERS = (
 
 DATA = frozenset(
     {
-        "collections.OrderedDict", "collections.Counter", "_codecs.encode", "builtins.bytearray",
-        "builtins.set", "builtins.complex", "__builtin__.set", "__builtin__.bytearray",
-        "__builtin__.complex", "torch.Size", "torch.Tensor", "torch.device",
+        "collections.OrderedDict", "collections.Counter", "_codecs.encode", "builtins.set",
+        "builtins.complex", "__builtin__.set", "__builtin__.complex", "torch.Size", "torch.Tensor",
+        "torch.device",
         "torch.nn.parameter.Parameter", "torch.nn.parameter.Buffer", "torch.storage.UntypedStorage",
         "torch.storage.TypedStorage", "torch.serialization._get_layout",
         "torch._tensor._rebuild_from_type_v2",
@@ -50,7 +50,8 @@ DATA = frozenset(
     | {f"torch.cuda.{storage}Storage" for storage in STORAGES.split()}
     | {f"torch._utils._rebuild_{kind}" for kind in REBUILDERS.split()}
 )  # fmt: skip
-"""Globals that a state dict needs and that do nothing but build tensors and containers."""
+"""Globals that a state dict needs and that do nothing but build tensors and containers. Not among them:
+bytearray, which torch allows, and which fills as much memory as the pickle names."""
 
 SCRIPT = frozenset(
     f"torch.jit._pickle.{name}"

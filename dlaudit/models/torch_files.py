@@ -14,7 +14,7 @@ from dlaudit.audit.code_files import code_files
 from dlaudit.audit.files import identity, named_file, named_function, refusal, said, sentence
 from dlaudit.audit.parts import Model
 from dlaudit.errors import LoadError, nearest
-from dlaudit.models import airlock
+from dlaudit.models import airlock, quarantine
 from dlaudit.models.declared import (
     checked_batch,
     checked_bounds,
@@ -53,7 +53,9 @@ def load(
     The factory is called without arguments (or with ``args``) and given the state dict; if it takes
     a parameter ``weights``, it is called with the path of the weights and puts them in itself. Its
     random numbers are seeded, so that a factory without weights builds the same net everywhere.
-    bounds: ``[low, high]`` of valid inputs. allow: sha256 of weights that may run code when loaded.
+    bounds: ``[low, high]`` of valid inputs. allow: sha256 of weights that may run code when loaded:
+    they are unpickled in a process of its own, without network and with limits where the system has
+    them, and only their tensors are kept.
     Raises LoadError, or UntrustedModel for weights that are a pickle with more than tensors in it.
     """
     limits, names, size = (
@@ -74,8 +76,15 @@ def load(
     place = chosen_device(device)
     net = _built(factory, f"{code}:{file.rpartition(':')[2]}", args or {}, files.get("weights"))
     found: dict[str, Any] = {}
+    kept_in = ""
     if "weights" in files and not takes_weights(factory):
-        found = _put_in(net, files["weights"], executable=reading is not None and reading.allowed)
+        if reading is not None and reading.allowed:
+            state, found, confined = quarantine.released(files["weights"], code)
+            found["confinement"] = {"held": confined.held, "missing": confined.missing}
+            kept_in = quarantine.described(confined)
+        else:
+            state, found = state_dict(files["weights"])
+        found |= _put_in(net, state, files["weights"])
     refuse_nonfinite(net, files.get("weights", code))
 
     from dlaudit.models.torch_model import TorchModel, parameters_digest
@@ -84,7 +93,7 @@ def load(
     built = {} if weights is not None else {"parameters": parameters_digest(net)}
     fingerprint, facts = identity(files, {"args": args or {}}, digests=built)
     if reading is not None:
-        facts["airlock"] = {"weights": airlock.verdict(reading)}
+        facts["airlock"] = {"weights": airlock.verdict(reading, confined=kept_in)}
     return TorchModel(
         net, name=files.get("weights", code).name, bounds=limits, classes=names,
         fingerprint=fingerprint, facts={**facts, **found}, device=place, batch=size,
@@ -139,9 +148,9 @@ def _built(
     return net
 
 
-def _put_in(net: nn.Module, weights: Path, *, executable: bool) -> dict[str, Any]:
+def _put_in(net: nn.Module, state: dict[str, Tensor], weights: Path) -> dict[str, Any]:
     """Load weights into a net and say what had to be done. Raises LoadError naming keys and shapes."""
-    state, facts = state_dict(weights, executable=executable)
+    facts: dict[str, Any] = {}
     expected = net.state_dict()
     if not set(state) & set(expected) and all(key.startswith(PARALLEL) for key in state):
         state = {key.removeprefix(PARALLEL): value for key, value in state.items()}
@@ -159,14 +168,19 @@ def _put_in(net: nn.Module, weights: Path, *, executable: bool) -> dict[str, Any
     return facts
 
 
-def state_dict(
-    weights: Path, *, executable: bool = False
-) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def state_dict(weights: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The tensors in a file of weights, by key, and facts about how they lay there.
 
-    executable: unpickle whatever it holds, because its sha256 was allowed. Raises LoadError.
+    Nothing but tensors is unpickled. Raises LoadError.
     """
-    content = _content(weights, executable=executable)
+    return tensors_of(_content(weights), weights)
+
+
+def tensors_of(content: Any, weights: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors in what a file of weights held, and facts about how they lay there.
+
+    Raises LoadError for anything but a module, a state dict, or a checkpoint with one.
+    """
     import torch
 
     if isinstance(content, torch.nn.Module):
@@ -182,7 +196,7 @@ def state_dict(
     return _checked(content, weights), {}
 
 
-def _content(weights: Path, *, executable: bool) -> Any:
+def _content(weights: Path) -> Any:
     kind = airlock.kind_of(weights)
     try:
         if kind == "safetensors":
@@ -191,7 +205,7 @@ def _content(weights: Path, *, executable: bool) -> Any:
             return load_file(weights)
         import torch
 
-        return torch.load(weights, map_location="cpu", weights_only=not executable)
+        return torch.load(weights, map_location="cpu", weights_only=True)
     except Exception as error:
         raise refusal(
             weights, expected=f"whole {kind}", got=said(error),

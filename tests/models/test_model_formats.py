@@ -52,10 +52,13 @@ def test_torch_formats_give_the_gradient_of_the_network_that_was_saved(formats, 
     assert {"gradients", "module"} <= model.offers
 
 
-def test_onnx_offers_decisions_and_logits_but_no_gradients(formats):
+def test_onnx_offers_a_module_that_answers_like_the_runtime(formats):
     model = onnx.load(root=formats.root, path="free.onnx")
-    assert model.offers == {"decisions", "logits"}
-    assert model.module is None
+    assert model.offers == {"decisions", "logits", "gradients", "module"}
+    with torch.no_grad():
+        torch.testing.assert_close(
+            model.module(torch.from_numpy(formats.x)), model.logits(formats.x)
+        )
 
 
 def test_padding_for_a_fixed_batch_is_not_counted_as_a_pass(formats):
