@@ -19,8 +19,10 @@ if TYPE_CHECKING:
         Dataset,
         Decisions,
         Epsilon,
+        Explainer,
         Model,
         Needs,
+        Request,
         Suite,
     )
     from dlaudit.audit.record import (
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
         Undefined,
     )
     from dlaudit.datasets.arrays import ArrayDataset
+    from dlaudit.errors import NotExplained
     from dlaudit.models.torch_model import TorchModel
 
 __version__ = "0.1.0"
@@ -49,8 +52,10 @@ _HOMES = {
         "Dataset",
         "Decisions",
         "Epsilon",
+        "Explainer",
         "Model",
         "Needs",
+        "Request",
         "Suite",
     ),
     "dlaudit.audit.record": (
@@ -66,6 +71,7 @@ _HOMES = {
         "Undefined",
     ),
     "dlaudit.datasets.arrays": ("ArrayDataset",),
+    "dlaudit.errors": ("NotExplained",),
     "dlaudit.models.torch_model": ("TorchModel",),
     "msgspec": ("Meta",),
 }
@@ -73,8 +79,9 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [  # noqa: RUF022  (grouped by what they are for)
     "Answers", "Artifact", "ArrayDataset", "Attack", "AuditRecord", "Batch", "Bench", "Card",
-    "Caveat", "Check", "Cost", "Dataset", "Decisions", "Epsilon", "Interval", "Measurement", "Meta",
-    "Model", "Needs", "Requirement", "Rule", "Suite", "Threat", "TorchModel", "Undefined", "audit",
+    "Caveat", "Check", "Cost", "Dataset", "Decisions", "Epsilon", "Explainer", "Interval",
+    "Measurement", "Meta", "Model", "Needs", "NotExplained", "Request", "Requirement",
+    "Rule", "Suite", "Threat", "TorchModel", "Undefined", "audit",
 ]  # fmt: skip
 
 

@@ -8,6 +8,7 @@
     │   └── RunFolderError        the output folder or the stored run is unusable
     ├── ReportFailed              a renderer crashed; the record is kept      exit 5
     ├── NonFinite                 a model answered NaN or infinity            errored run
+    ├── NotExplained              a method does not apply to this model       no number
     └── NotOffered                a model or data set lacks what was called   errored run
 
 ``PlanError`` collects: one message per mistake, all of them reported together.
@@ -68,6 +69,10 @@ class NonFinite(AuditError):
 
 class NotOffered(AuditError):
     """A model or data set was asked for something that it does not offer."""
+
+
+class NotExplained(AuditError):
+    """A method of explanation does not apply to this model or these inputs; the message says why."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
+    from dlaudit.audit.registry import Registry
     from dlaudit.audit.sampling import Sampling
 
 BLOCK = 256
@@ -109,11 +110,13 @@ class Bench:
         keep_samples: int = 0,
         context: Mapping[str, Any] | None = None,
         ending: Sequence[Rule] = (),
+        registry: Registry | None = None,
     ) -> None:
         """run: the run's id; cache: a folder shared by the workers, for clean answers.
 
         context: what the plan declares of the system's use, which no measurement can show. ending:
-        the run's rules, if it may stop as soon as they are decided.
+        the run's rules, if it may stop as soon as they are decided. registry: where further parts are
+        found; that of the installed packages if None.
         """
         self.model = subject.model
         self.models = subject.models
@@ -134,11 +137,18 @@ class Bench:
         self._plan_seed = plan_seed
         self._store = store
         self._ending = tuple(ending)
+        self._registry = registry
 
     @property
     def classes(self) -> tuple[str, ...]:
         """The class names, by index."""
         return self.model.classes
+
+    def part(self, group: str, name: str) -> Any:
+        """A part that the check's parameters name. Raises UnknownName, with the nearest name."""
+        from dlaudit.audit.registry import Registry
+
+        return (self._registry or Registry()).find(group, name).get()
 
     def rng(self, purpose: str = "") -> np.random.Generator:
         """Randomness of the whole run, for what is not done block by block."""

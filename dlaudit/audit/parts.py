@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
@@ -27,6 +27,7 @@ from dlaudit.errors import NotOffered
 
 if TYPE_CHECKING:
     import numpy as np
+    import torch
     from torch import Tensor, nn
 
     from dlaudit.audit.bench import Bench
@@ -244,6 +245,58 @@ class Check(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """
         del facts, context
         return ()
+
+
+class Request(NamedTuple):
+    """What an explainer is asked: where do the logits of some decisions come from?
+
+    answer: x -> (B, C) logits, differentiable where ``module`` is given, every pass counted; module:
+    what is opened, None where nothing is. x, baseline: (B, *input) on the model's device; target: (B,)
+    class indices; references: (R, *input), further inputs to start from. pixels: whether the last two
+    axes are a picture's. batch: rows per pass at most. generator: on the CPU, where draws come from.
+    """
+
+    answer: Callable[[Tensor], Tensor]
+    module: nn.Module | None
+    x: Tensor
+    target: Tensor
+    baseline: Tensor
+    references: Tensor
+    pixels: bool
+    batch: int
+    generator: torch.Generator
+
+
+class Explainer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A method that says what each number of an input adds to a logit. Its fields are its parameters.
+
+    needs: words of ``Model.offers``. complete: the attributions of an input add up to what its logit
+    gains over ``origin``. based: it starts from the baseline, so that another one gives other maps.
+    local: a map is a slope, in logits per unit of input, and not yet multiplied by any distance.
+    """
+
+    needs: ClassVar[tuple[str, ...]] = ("logits", "gradients", "module")
+    complete: ClassVar[bool] = False
+    based: ClassVar[bool] = False
+    local: ClassVar[bool] = False
+
+    def attribute(self, request: Request) -> Tensor:
+        """Maps like ``request.x``. Raises NotExplained where the method does not apply."""
+        raise NotImplementedError
+
+    def fitted(self, request: Request) -> Explainer:
+        """This explainer with what it decides once, on the model as it is: a layer, for instance."""
+        del request
+        return self
+
+    def origin(self, request: Request) -> Tensor:
+        """(B,): the logits that the attributions of a complete method start from."""
+        return request.answer(request.baseline).gather(1, request.target[:, None])[:, 0]
+
+    def passes(self, *, positions: int) -> Cost:
+        """Sample-passes of one map of an input with so many pixels, columns or tokens."""
+        del positions
+        return Cost(forward=1, backward=1)
 
 
 class Suite(msgspec.Struct, frozen=True, kw_only=True):

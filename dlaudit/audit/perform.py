@@ -134,7 +134,7 @@ class Workplace:
         bench = Bench(
             subject, run=job.run.id, plan_seed=job.plan_seed, store=EvidenceStore(folder),
             cache=folder / WORK, block=job.block, keep_samples=job.keep_samples,
-            context=job.context, ending=job.ending,
+            context=job.context, ending=job.ending, registry=self.registry,
         )  # fmt: skip
         before = [model.passes.cost for model in models_of(subject)]
         outcome: Outcome

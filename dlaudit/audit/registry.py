@@ -18,7 +18,7 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 from dlaudit.audit.evidence import file_digest
-from dlaudit.audit.parts import Check, Dataset, Model, Suite
+from dlaudit.audit.parts import Check, Dataset, Explainer, Model, Suite
 from dlaudit.audit.record import AuditRecord
 from dlaudit.errors import AuditError, PlanError, UnknownName
 
@@ -134,8 +134,8 @@ class Registry:
         parts = parts_of(module)
         if not parts:
             message = (
-                f"{path.name}: defines no part. Expected a class of Check, Attack, Model or Dataset, a "
-                "Suite, or a function annotated `-> Model`, `-> Dataset` or `(AuditRecord) -> str`"
+                f"{path.name}: defines no part. Expected a class of Check, Attack, Explainer, Model or "
+                "Dataset, a Suite, or a function annotated `-> Model`, `-> Dataset` or `(AuditRecord) -> str`"
             )
             raise PlanError(message)
         for group, name, value in parts:
@@ -174,7 +174,7 @@ def import_file(path: Path) -> ModuleType:
 def parts_of(module: ModuleType) -> list[tuple[str, str, object]]:
     """The (group, name, part) triples that a file defines.
 
-    Subclasses of Attack, Check, Model and Dataset by their class; suites as ``Suite`` values;
+    Subclasses of Attack, Check, Explainer, Model and Dataset by their class; suites as ``Suite`` values;
     loaders and renderers as functions, by their annotations (``-> Model``, ``-> Dataset``,
     ``(record: AuditRecord) -> str``).
     """
@@ -192,6 +192,7 @@ def parts_of(module: ModuleType) -> list[tuple[str, str, object]]:
             kinds = (
                 ("attacks", Attack),
                 ("checks", Check),
+                ("explainers", Explainer),
                 ("models", Model),
                 ("datasets", Dataset),
             )

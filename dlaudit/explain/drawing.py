@@ -13,16 +13,17 @@ import numpy as np
 
 from dlaudit.audit.bench import Bench
 from dlaudit.audit.record import Artifact
-from dlaudit.explain.pictures import bars_png, maps_png
+from dlaudit.explain.pictures import bars_png, curves_svg, maps_png
 
 if TYPE_CHECKING:
-    from dlaudit.explain.attribution import Explained, Subject
+    from dlaudit.explain.rows import Row
+    from dlaudit.explain.subject import Subject
 
 MOST_CLASSES = 10
 SCALE = "Orange speaks for the decision, purple against it; white is zero."
 
 
-def mean_maps(bench: Bench, subject: Subject, rows: list[Explained]) -> Iterator[Artifact]:
+def mean_maps(bench: Bench, subject: Subject, rows: list[Row]) -> Iterator[Artifact]:
     """One picture per row of the table: mean maps per decided class, or mean bars per feature."""
     decided = subject.target.cpu().numpy()
     for row in rows:
@@ -44,9 +45,7 @@ def mean_maps(bench: Bench, subject: Subject, rows: list[Explained]) -> Iterator
         )  # fmt: skip
 
 
-def single_maps(
-    bench: Bench, subject: Subject, rows: list[Explained], count: int
-) -> Iterator[Artifact]:
+def single_maps(bench: Bench, subject: Subject, rows: list[Row], count: int) -> Iterator[Artifact]:
     """The first inputs, each with its maps by every row of the table."""
     decided = subject.target.cpu().numpy()
     verdicts = " ".join(f"{row.title}: {said(row)}" for row in rows)
@@ -54,7 +53,7 @@ def single_maps(
         sample = str(subject.batch.id[at])
         label, truth = _label(bench, int(decided[at])), _label(bench, int(subject.batch.y[at]))
         content = maps_png(
-            [row.title.replace(", ", "\n") for row in rows],
+            [_stamped(row) for row in rows],
             [_flat(row.maps[at]) for row in rows],
             np.asarray(subject.batch.x[at]),
         )
@@ -66,13 +65,44 @@ def single_maps(
         )  # fmt: skip
 
 
-def said(row: Explained) -> str:
+def curves(bench: Bench, rows: list[Row]) -> Iterator[Artifact]:
+    """Per baseline, how the decision's probability falls and rises by every method and control."""
+    for baseline in dict.fromkeys(row.baseline for row in rows):
+        some = [row for row in rows if row.baseline == baseline]
+        panels = {
+            way: {
+                **{row.method.replace("_", " "): getattr(row.curves, way) for row in some},
+                **{
+                    f"control: {name}": getattr(one, way)
+                    for name, one in some[0].control_curves.items()
+                },
+            }
+            for way in ("deletion", "insertion")
+        }
+        verdicts = " ".join(f"{row.title}: {said(row)}" for row in some)
+        what = f"Mean probability of the original decision while positions show the baseline {baseline}"
+        yield bench.keep(
+            f"{bench.run}.curves.{baseline}", curves_svg(panels, methods=len(some)),
+            media_type="image/svg+xml",
+            caption=f"{what} (deletion) or stop showing it (insertion), in each map's order, over "
+            f"{len(some[0].maps)} inputs; dashed: controls that know the input only. {verdicts}",
+            alt=f"{what}: {len(some)} methods against {len(some[0].control_curves)} controls. {verdicts}",
+        )  # fmt: skip
+
+
+def _stamped(row: Row) -> str:
+    """What stands beneath a map: method, baseline and verdict."""
+    sanity = "untested" if row.verdict is None else row.verdict.status
+    return f"{row.method.replace('_', ' ')}\n{row.baseline}\nsanity: {sanity}"
+
+
+def said(row: Row) -> str:
     """The row's verdicts in words: they stand beside every map."""
     sanity = "untested" if row.verdict is None else {
         "pass": "passed", "fail": "FAILED", "inconclusive": "inconclusive",
     }[row.verdict.status]  # fmt: skip
-    gain = float(row.gain.paired.mean())
-    return f"Sanity {sanity}; deletion gain over {row.gain.control} {gain:+.3f}."
+    gain = float(row.deletion.paired.mean())
+    return f"Sanity {sanity}; deletion gain over {row.deletion.control} {gain:+.3f}."
 
 
 def _label(bench: Bench, k: int) -> str:

@@ -1,4 +1,4 @@
-"""Does deleting what a map points at hurt the decision more than deleting without looking?
+"""Does deleting, or showing, what a map points at move the decision more than doing so without looking?
 
 Knows maps, fills and probabilities; never how a map was made. ``|x - b|`` never looks at the model
 and beats random deletion about as well as Integrated Gradients does, so a map's gain is taken over
@@ -7,77 +7,91 @@ the *best* of the orders that know the input only.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from dlaudit.audit.parts import Model
-
 PIECES = 20
 BLOCKS = 8
 """Random deletion removes blocks of a side's eighth: single pixels hide nothing from a large net."""
 
 
+class Curves(NamedTuple):
+    """How the decision's probability goes. deletion, insertion: (n, K + 1), from none to all."""
+
+    deletion: np.ndarray
+    insertion: np.ndarray
+
+
 class Gain(NamedTuple):
-    """control: its name; area, control_area: (n,) deletion AUC of the map and of that control."""
+    """control: the best one's name; area, control_area: (n,) areas of the map's and that curve.
+
+    sign: 1 where a larger area is better (insertion), -1 where a smaller one is (deletion).
+    """
 
     control: str
     area: np.ndarray
     control_area: np.ndarray
+    sign: int
 
     @property
     def paired(self) -> np.ndarray:
-        """(n,): control AUC - method AUC, above 0 where the map found what the decision needs."""
-        difference: np.ndarray = self.control_area - self.area
+        """(n,): above 0 where the map found what the decision needs before the control did."""
+        difference: np.ndarray = self.sign * (self.area - self.control_area)
         return difference
 
 
-class Deletion(NamedTuple):
-    """One experiment. x: (n, *input); target: (n,); fill: like one input; pixels: pictures or not.
+def area(curve: np.ndarray) -> np.ndarray:
+    """(n, K + 1) -> (n,): (sum s - s_0 / 2 - s_K / 2) / K over equal portions (Petsiuk et al. 2018)."""
+    whole = curve.sum(axis=1) - (curve[:, 0] + curve[:, -1]) / 2
+    return np.asarray(whole / (curve.shape[1] - 1))
 
-    ties: (n, P), random numbers that order equal scores, the same ones for every order.
+
+def gain(curve: np.ndarray, controls: dict[str, np.ndarray], sign: int) -> Gain:
+    """A map's curve against the control that is best on average. sign: see ``Gain``."""
+    areas = {name: area(one) for name, one in controls.items()}
+    best = max(areas, key=lambda name: (sign * float(areas[name].mean()), name))
+    return Gain(best, area(curve), areas[best], sign)
+
+
+class Deletion(NamedTuple):
+    """One experiment. x, fill: (n, *input); target: (n,); pixels: pictures or not.
+
+    answer: x -> logits, no graph attached. ties: (n, P), random numbers that order equal scores, the
+    same ones for every order.
     """
 
-    model: Model
+    answer: Callable[[Tensor], Tensor]
     x: Tensor
     target: Tensor
     fill: Tensor
     pixels: bool
     ties: np.ndarray
 
-    def gain(self, maps: np.ndarray, controls: dict[str, np.ndarray]) -> Gain:
-        """The map against the control with the smallest mean AUC.
-
-        maps and each control: (n, P) scores of positions, larger is deleted first.
-        """
-        areas = {name: self.area(scores) for name, scores in controls.items()}
-        best = min(areas, key=lambda name: (float(areas[name].mean()), name))
-        return Gain(best, self.area(maps), areas[best])
-
-    def area(self, scores: np.ndarray) -> np.ndarray:
-        """(n,): area under the probability of the decision while positions are deleted.
-
-        (sum s - s_0 / 2 - s_K / 2) / K over K equal portions (Petsiuk et al. 2018).
-        """
+    def curves(self, scores: np.ndarray) -> Curves:
+        """Positions are deleted, or shown, in order of their scores (n, P), the largest first."""
         n, positions = scores.shape
-        order = np.lexsort((self.ties, -scores), axis=1)
-        rank = np.empty_like(order)
-        np.put_along_axis(rank, order, np.arange(positions)[None], axis=1)
+        rank = ranked(scores, self.ties)
         pieces = min(PIECES, positions)
-        total: np.ndarray = np.zeros(n)
+        found = np.empty((2, n, pieces + 1))
         for k in range(pieces + 1):
-            gone = rank < round(k * positions / pieces)
-            total += self._probability(gone) * (0.5 if k in {0, pieces} else 1.0)
-        return np.asarray(total / pieces)
+            first = rank < round(k * positions / pieces)
+            found[0, :, k] = self._probability(first)
+            found[1, :, k] = self._probability(~first)
+        return Curves(*found)
 
-    def _probability(self, gone: np.ndarray) -> np.ndarray:
-        """(n,) softmax probability of the targets with some positions filled. gone: (n, P) bool."""
+    def logits(self, gone: np.ndarray) -> Tensor:
+        """(n, C) with some positions filled. gone: (n, P) bool."""
         flags = torch.as_tensor(gone, device=self.x.device)
         flags = flags.view(len(gone), *self._position_shape)
-        logits = self.model.logits(torch.where(flags, self.fill, self.x)).double()
-        chances = torch.softmax(logits, dim=1).gather(1, self.target[:, None])
+        return self.answer(torch.where(flags, self.fill, self.x))
+
+    def _probability(self, gone: np.ndarray) -> np.ndarray:
+        """(n,) softmax probability of the targets with some positions filled."""
+        chances = torch.softmax(self.logits(gone).double(), dim=1).gather(1, self.target[:, None])
         return np.asarray(chances[:, 0].cpu().numpy())
 
     @property
@@ -85,6 +99,14 @@ class Deletion(NamedTuple):
         """One input with its channels as one: pixels are deleted whole."""
         shape = tuple(self.x.shape[1:])
         return (*(1,) * (len(shape) - 2), *shape[-2:]) if self.pixels else shape
+
+
+def ranked(scores: np.ndarray, ties: np.ndarray) -> np.ndarray:
+    """(n, P): the place of each position in its row's order, 0 for the largest score."""
+    order = np.lexsort((ties, -scores), axis=1)
+    rank = np.empty_like(order)
+    np.put_along_axis(rank, order, np.arange(scores.shape[1])[None], axis=1)
+    return rank
 
 
 def scores(maps: np.ndarray, *, pixels: bool) -> np.ndarray:
@@ -107,13 +129,19 @@ def controls(
     side = (max(1, height // BLOCKS), max(1, width // BLOCKS))
     grid = rng.random((n, -(-height // side[0]), -(-width // side[1])))
     blocks = grid[:, down // side[0], across // side[1]].reshape(n, -1)
-    centre = -np.hypot(down - (height - 1) / 2, across - (width - 1) / 2).reshape(1, -1)
+    centre = nearness(height, width).reshape(1, -1)
     return {
         "random": blocks,
         "distance": distance,
         "edges": edges(x).reshape(n, -1),
         "centre": np.repeat(centre, n, axis=0),
     }
+
+
+def nearness(height: int, width: int) -> np.ndarray:
+    """(H, W): minus the distance to the middle."""
+    down, across = np.indices((height, width))
+    return np.asarray(-np.hypot(down - (height - 1) / 2, across - (width - 1) / 2))
 
 
 def edges(x: np.ndarray) -> np.ndarray:

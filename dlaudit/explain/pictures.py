@@ -7,8 +7,9 @@ scale that can be told apart with every common form of colour blindness and in g
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
+from xml.sax.saxutils import escape
 
 import numpy as np
 
@@ -83,6 +84,57 @@ def bars_png(names: Sequence[str], sizes: np.ndarray) -> bytes:
         draw.rectangle((SIDE, y, SIDE + length, y + LINE - 1), fill=(90, 90, 90))
         draw.text((SIDE + length + GAP, y), f"{sizes[k]:.3g}", fill=INK)
     return _png(image)
+
+
+COLOURS = ("#b35806", "#542788", "#1b7837", "#2166ac", "#b2182b", "#737373")
+DASHES = ("6 3", "2 3", "8 3 2 3", "1 2")
+
+
+def curves_svg(panels: Mapping[str, Mapping[str, np.ndarray]], *, methods: int) -> bytes:
+    """Lines from 0 to 1 over 0 to 1, a panel for each group of them, with a legend beside.
+
+    panels: title -> name -> (K,) values. The first ``methods`` lines are solid, the others dashed.
+    """
+    width, height, margin, legend = 280, 200, 34, 190
+    parts = []
+    names = list(next(iter(panels.values())))
+    for place, (title, lines) in enumerate(panels.items()):
+        left = margin + place * (width + margin)
+        parts.append(
+            f'<rect x="{left}" y="20" width="{width}" height="{height}" fill="none" stroke="#999"/>'
+            f'<text x="{left}" y="14">{escape(title)}</text>'
+            f'<text x="{left}" y="{height + 34}">0 %</text>'
+            f'<text x="{left + width}" y="{height + 34}" text-anchor="end">100 % of the input</text>'
+            f'<text x="{left - 4}" y="26" text-anchor="end">1</text>'
+            f'<text x="{left - 4}" y="{height + 20}" text-anchor="end">0</text>'
+        )
+        for k, values in enumerate(lines.values()):
+            along = np.linspace(left, left + width, len(values))
+            points = " ".join(
+                f"{x:.1f},{20 + height * (1 - y):.1f}" for x, y in zip(along, values, strict=True)
+            )
+            parts.append(f'<polyline points="{points}" {_stroke(k, methods)}/>')
+    right = margin + len(panels) * (width + margin)
+    for k, name in enumerate(names):
+        y = 28 + 16 * k
+        parts.append(
+            f'<line x1="{right}" x2="{right + 26}" y1="{y}" y2="{y}" {_stroke(k, methods)}/>'
+            f'<text x="{right + 32}" y="{y + 4}">{escape(name)}</text>'
+        )
+    tall = max(height + 44, 40 + 16 * len(names))
+    head = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {right + legend} {tall}" '
+        'font-family="sans-serif" font-size="11" fill="#222">'
+    )
+    return "".join((head, *parts, "</svg>")).encode()
+
+
+def _stroke(k: int, methods: int) -> str:
+    """A method's line is solid, a control's grey and dashed."""
+    if k < methods:
+        return f'fill="none" stroke="{COLOURS[k % len(COLOURS)]}" stroke-width="2"'
+    dash = DASHES[(k - methods) % len(DASHES)]
+    return f'fill="none" stroke="#555" stroke-width="1.2" stroke-dasharray="{dash}"'
 
 
 def _joined(panels: Sequence[tuple[np.ndarray, Sequence[str]]]) -> bytes:

@@ -81,26 +81,36 @@ def randomised(
     return twin
 
 
-def randomisation_test(
+class Trials(NamedTuple):
+    """Maps as ``grid`` gives them, (n, P) each: of the model, under a little noise, of its twins."""
+
+    own: np.ndarray
+    noisy: np.ndarray
+    twins: list[np.ndarray]
+
+
+def trials(
     explain: Explain,
     module: nn.Module,
     x: Tensor,
-    distance: np.ndarray,
     rng: np.random.Generator,
     *,
     twins: int,
     keep: dict[int, object],
-) -> Verdict:
-    """Explain the module, the module under a little noise, and so many randomised twins; judge.
+) -> Trials:
+    """Explain the module, the module under a little noise, and so many randomised twins.
 
-    x: (n, *input); distance: (n, P), |x - baseline| as ``grid`` gives it. Raises Untestable where no
-    randomised twin gives maps, or ``verdict`` cannot be reached.
+    x: (n, *input). Raises Untestable where no randomised twin gives maps.
     """
     own = explain(module, x)
     noise = torch.as_tensor(rng.standard_normal(tuple(x.shape))).to(x)
     noisy = explain(module, x + NOISE * x.std() * noise)
-    others = [_twin_maps(explain, module, x, rng, keep) for _ in range(twins)]
-    return verdict(own, noisy, others, distance, rng)
+    return Trials(own, noisy, [_twin_maps(explain, module, x, rng, keep) for _ in range(twins)])
+
+
+def judged(found: Trials, distance: np.ndarray, rng: np.random.Generator) -> Verdict:
+    """The verdict on some trials. distance: (n, P), |x - baseline| as ``grid`` gives it."""
+    return verdict(found.own, found.noisy, found.twins, distance, rng)
 
 
 def _twin_maps(

@@ -1,4 +1,4 @@
-"""The only door to captum: attribution maps of a model's logits, and captum's known traps handled.
+"""The only door to captum: the methods that it computes right, with its known traps handled.
 
 Knows which of captum's methods are right for which question; never what a map is used for. Explains
 logits, never probabilities: a saturated softmax has a gradient of exactly 0.
@@ -7,136 +7,134 @@ logits, never probabilities: a saturated softmax has a gradient of exactly 0.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
-from types import MappingProxyType
-from typing import Any, Literal, NamedTuple
+import warnings
+from collections.abc import Iterator
+from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from dlaudit.errors import AuditError
+from dlaudit.audit.parts import Request
+from dlaudit.errors import NotExplained
+from dlaudit.explain.nonlinearities import performed
 
-MethodName = Literal["integrated_gradients", "saliency", "input_x_gradient"]
-
-
-class NotExplained(AuditError):
-    """A method does not apply to this model or these inputs."""
-
-
-class Request(NamedTuple):
-    """What is to be explained. x: (B, *input); target: (B,) class indices; baseline: like one input.
-
-    steps: points of the path, where the method follows one; batch: rows per pass through the module.
-    """
-
-    module: nn.Module
-    x: Tensor
-    target: Tensor
-    baseline: Tensor
-    steps: int
-    batch: int
+DEEP_LIFT = {"relu", "leaky_relu", "elu", "sigmoid", "tanh", "softplus", "softmax", "max_pool"}
+"""Operations that captum's DeepLift has a rule for, where a module performs them."""
+NO_RULE = {"gelu", "silu", "hardswish", "relu6", "layer_norm", "attention"}
 
 
-class Method(NamedTuple):
-    """A row of the table of methods.
-
-    complete: the attributions of one input sum to f(x) - f(baseline), so steps and baseline matter.
-    """
-
-    attribute: Callable[[Request], Tensor]
-    complete: bool
-
-
-def _integrated_gradients(request: Request) -> Tensor:
+def integrated_gradients(request: Request, steps: int) -> Tensor:
     """Gradients integrated from the baseline to the input (Sundararajan et al. 2017), Gauss-Legendre."""
     from captum.attr import IntegratedGradients
 
     # Without internal_batch_size captum would send rows x steps inputs through the net at once.
     return _tensor(
-        IntegratedGradients(request.module).attribute(
-            request.x, baselines=request.baseline[None], target=request.target,
-            n_steps=request.steps, internal_batch_size=max(request.batch, len(request.x)),
+        IntegratedGradients(request.answer).attribute(
+            request.x, baselines=request.baseline, target=request.target, n_steps=steps,
+            internal_batch_size=max(request.batch, len(request.x)),
         )
     )  # fmt: skip
 
 
-def _saliency(request: Request) -> Tensor:
+def saliency(request: Request) -> Tensor:
     """The gradient itself, with its sign (Simonyan et al. 2014)."""
     from captum.attr import Saliency
 
-    return _tensor(Saliency(request.module).attribute(request.x, target=request.target, abs=False))
+    return _tensor(Saliency(request.answer).attribute(request.x, target=request.target, abs=False))
 
 
-def _input_x_gradient(request: Request) -> Tensor:
+def input_x_gradient(request: Request) -> Tensor:
     """Gradient times input (Shrikumar et al. 2016)."""
     from captum.attr import InputXGradient
 
-    return _tensor(InputXGradient(request.module).attribute(request.x, target=request.target))
+    return _tensor(InputXGradient(request.answer).attribute(request.x, target=request.target))
 
 
-METHODS: Mapping[str, Method] = MappingProxyType(
-    {
-        "integrated_gradients": Method(_integrated_gradients, complete=True),
-        "saliency": Method(_saliency, complete=False),
-        "input_x_gradient": Method(_input_x_gradient, complete=False),
-    }
-)
+def deep_lift(request: Request) -> Tensor:
+    """DeepLift with the rescale rule (Shrikumar et al. 2017).
 
-
-def attributions(method: str, request: Request) -> Tensor:
-    """Maps like ``request.x``, detached: what each number of the input adds to its target's logit.
-
-    The module is in eval mode meanwhile and gets its own modes back. Rows are sent in portions of at
-    most ``request.batch``. Raises NotExplained for inputs that have no gradient (token ids), where
-    captum fails, and where a map is not finite.
+    Raises NotExplained where an activation is no module of its own or has no rule: captum would give a
+    map that does not add up, without a word.
     """
-    if not request.x.is_floating_point():
+    from captum.attr import DeepLift
+
+    module = _module(request)
+    seen = performed(request.answer, module, request.x)
+    if reused := seen.reused:
         message = (
-            f"{method}: expected floating-point inputs, got {request.x.dtype}: token ids have no "
-            "gradient; their embeddings do"
+            f"deep_lift: the module {reused[0]} is called more than once, and DeepLift keeps one "
+            "activation for each: expected a module for every call; integrated_gradients needs none"
         )
         raise NotExplained(message)
-    how = METHODS[method].attribute
-    pieces: list[Tensor] = []
-    with evaluating(request.module):
-        for start in range(0, len(request.x), request.batch):
-            part = slice(start, start + request.batch)
-            # Copies: captum wants a leaf and writes into it, and what was made in inference mode
-            # takes no part in a gradient.
-            x = request.x[part].detach().clone().requires_grad_()
-            some = request._replace(
-                x=x, target=request.target[part].clone(), baseline=request.baseline.clone()
-            )
-            try:
-                pieces.append(how(some).detach())
-            except (AssertionError, RuntimeError) as error:
-                message = f"{method}: captum cannot explain this model: {error}"
-                raise NotExplained(message) from error
-    maps = torch.cat(pieces)
-    if not torch.isfinite(maps).all():
-        message = f"{method}: expected finite attributions, got NaN or infinity"
+    if wrong := [*seen.outside(DEEP_LIFT), *sorted(NO_RULE & set(seen.graph))]:
+        message = (
+            f"deep_lift: {wrong[0]} is performed outside a module or has no rescale rule: expected "
+            "activations as modules out of ReLU, LeakyReLU, ELU, Sigmoid, Tanh, Softplus, Softmax "
+            "and MaxPool; integrated_gradients needs no rules"
+        )
         raise NotExplained(message)
-    return maps
+    with _quiet():
+        return _tensor(
+            DeepLift(module).attribute(request.x, baselines=request.baseline, target=request.target)
+        )
+
+
+def guided_backprop(request: Request) -> Tensor:
+    """Gradients of which each ReLU passes on the positive only (Springenberg et al. 2015).
+
+    Raises NotExplained where a ReLU is no module: captum would give the plain gradient in silence.
+    """
+    from captum.attr import GuidedBackprop
+
+    module = _module(request)
+    seen = performed(request.answer, module, request.x)
+    others = (DEEP_LIFT | NO_RULE) - {"relu", "max_pool", "layer_norm", "softmax"}
+    wrong = [*seen.outside({"relu"}), *sorted(others & set(seen.graph))]
+    if wrong or not seen.modules["relu"]:
+        message = (
+            f"guided_backprop: {wrong[0] if wrong else 'no activation'} is performed where a ReLU "
+            "module was expected; without one in every place the map is the plain gradient: use "
+            "saliency"
+        )
+        raise NotExplained(message)
+    if seen.reused:
+        message = (
+            f"guided_backprop: the module {seen.reused[0]} is called more than once: expected a ReLU "
+            "module for every call"
+        )
+        raise NotExplained(message)
+    with _quiet():
+        return _tensor(GuidedBackprop(module).attribute(request.x, target=request.target))
+
+
+def occlusion(request: Request, window: tuple[int, ...], strides: tuple[int, ...]) -> Tensor:
+    """What the logit loses when a window of the input shows the baseline (Zeiler & Fergus 2014)."""
+    from captum.attr import Occlusion
+
+    rows = max(1, request.batch // len(request.x))
+    return _tensor(
+        Occlusion(request.answer).attribute(
+            request.x, sliding_window_shapes=window, strides=strides, baselines=request.baseline,
+            target=request.target, perturbations_per_eval=rows,
+        )
+    )  # fmt: skip
+
+
+def _module(request: Request) -> nn.Module:
+    """The module, which the method's needs say that there is."""
+    if request.module is None:
+        message = "this method opens the model: expected a torch module"
+        raise NotExplained(message)
+    return request.module
 
 
 @contextlib.contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
-    """Eval mode with gradients for a while, whatever the caller's modes are.
-
-    In train mode Integrated Gradients differs between calls and overwrites BatchNorm's statistics;
-    inference mode has no gradients; cuDNN refuses backward passes through recurrent layers in eval
-    mode, so it is left out where there are some.
-    """
-    modes = [(part, part.training) for part in module.modules()]
-    recurrent = any(isinstance(part, nn.RNNBase) for part in module.modules())
-    cudnn = torch.backends.cudnn.flags(enabled=False) if recurrent else contextlib.nullcontext()
-    module.eval()
-    try:
-        with torch.inference_mode(mode=False), torch.enable_grad(), cudnn:
-            yield
-    finally:
-        for part, training in modes:
-            part.training = training
+def _quiet() -> Iterator[None]:
+    """captum warns each time that it sets hooks, which it removes again."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings(
+            "ignore", message="Setting (forward|backward)", category=UserWarning
+        )
+        yield
 
 
 def _tensor(maps: Any) -> Tensor:

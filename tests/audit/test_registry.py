@@ -102,8 +102,10 @@ def test_an_unknown_name_is_answered_with_the_nearest() -> None:
         registry.check("attacks.pdg")
     with pytest.raises(UnknownName, match=r"no renderer is called 'zzz'. There are: html, "):
         registry.find("renderers", "zzz")
-    with pytest.raises(UnknownName, match=r"There are none."):
-        registry.find("explainers", "x")
+    with pytest.raises(
+        UnknownName, match=r"no explainer is called 'salience'. Did you mean saliency"
+    ):
+        registry.find("explainers", "salience")
 
 
 def test_a_member_of_a_family_is_found_through_it() -> None:

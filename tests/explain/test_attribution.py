@@ -10,9 +10,10 @@ from planted_digits import Digits, told
 from torch import nn
 
 from dlaudit.audit.record import Measurement, Undefined
-from dlaudit.explain.attribution import TOKENS, Attribution
+from dlaudit.explain.attribution import Attribution
 
-QUICK = {"randomised": 2, "steps": 20, "baselines": ("zero",)}
+QUICK = {"randomised": 2, "steps": 20, "baselines": ("zero",), "nearby": 2}
+NUMBERS = {"sanity", "faithfulness_gain", "insertion_gain", "infidelity", "max_sensitivity"}
 
 
 @pytest.fixture
@@ -80,6 +81,7 @@ def test_a_trained_net_gets_maps_that_are_complete_sane_and_better_than_their_co
     assert missing == pytest.approx(rows["integrated_gradients_zero_completeness_error"], abs=1e-4)
     pictures = [one for one in artifacts if one.media_type == "image/png"]
     assert len(pictures) == 2 + 2
+    assert len([one for one in artifacts if one.media_type == "image/svg+xml"]) == 2
     assert all("Sanity passed" in one.caption for one in pictures)
     assert all(one.alt for one in pictures)
 
@@ -104,7 +106,7 @@ def test_methods_that_promise_no_completeness_tell_none(bench_of):
         Attribution(methods=("saliency",), **QUICK),
         bench_of(linear(6), columns(), bounds=None, kind="tabular"),
     )
-    assert {key[0] for key in numbers} == {"sanity", "faithfulness_gain"}
+    assert {key[0] for key in numbers} == NUMBERS
     assert "steps" not in numbers["faithfulness_gain", "saliency", "zero"].conditions
 
 
@@ -200,9 +202,26 @@ def test_whole_numbers_are_told_before_anything_is_explained(bench_of, dtype, ki
         kind=kind,
     )
     numbers, artifacts = told(Attribution(), bench)
-    assert {key[0] for key in numbers} == set(Attribution.measures)
-    assert {one.reason for one in numbers.values()} == {TOKENS}
+    assert {key[0] for key in numbers} >= {"sanity", "faithfulness_gain", "completeness_error"}
+    assert all("nn.Embedding" in one.reason for one in numbers.values())
     assert artifacts == []
+
+
+def started(x, bounds, baseline, *, pixels=False):
+    from dlaudit.explain.subject import Subject
+
+    return Subject(None, x, None, None, None, None, pixels, False, bounds).baseline(baseline)
+
+
+def test_a_blur_keeps_a_pictures_mean_and_is_refused_elsewhere():
+    from dlaudit.errors import NotExplained
+
+    x = torch.rand((2, 1, 16, 16), generator=torch.Generator().manual_seed(0))
+    blurred = started(x, None, "blur", pixels=True)
+    assert float(blurred.std()) < 0.3 * float(x.std())
+    assert float(blurred.mean()) == pytest.approx(float(x.mean()), abs=0.02)
+    with pytest.raises(NotExplained, match="expected pictures"):
+        started(torch.ones(2, 3), None, "blur")
 
 
 @pytest.mark.parametrize(
@@ -216,19 +235,15 @@ def test_whole_numbers_are_told_before_anything_is_explained(bench_of, dtype, ki
     ],
 )
 def test_a_path_starts_inside_the_bounds(bounds, baseline, value, bench_of):
-    from dlaudit.explain.attribution import _baseline
-
-    found = _baseline(baseline, torch.ones(3, 2), bounds)
-    assert found.tolist() == pytest.approx([value, value])
-    assert _baseline("mean", torch.tensor([[0.0, 2.0], [2.0, 2.0]]), bounds).tolist() == [1, 2]
+    assert started(torch.ones(3, 2), bounds, baseline)[1].tolist() == pytest.approx([value, value])
+    x = torch.tensor([[0.0, 2.0], [2.0, 2.0]])
+    assert started(x, bounds, "mean")[0].tolist() == [1, 2]
 
 
 def test_bounds_of_each_feature_are_kept():
-    from dlaudit.explain.attribution import _baseline
-
     bounds = (np.array([-1.0, 1.0]), np.array([1.0, 2.0]))
-    assert _baseline("zero", torch.ones(3, 2), bounds).tolist() == [0, 1]
-    assert _baseline("low", torch.ones(3, 2), bounds).tolist() == [-1, 1]
+    assert started(torch.ones(3, 2), bounds, "zero")[2].tolist() == [0, 1]
+    assert started(torch.ones(3, 2), bounds, "low")[2].tolist() == [-1, 1]
 
 
 def test_the_same_seed_gives_the_same_numbers_and_pictures(plain, bench_of):
@@ -257,6 +272,13 @@ def test_a_table_is_drawn_as_bars(bench_of):
         ({"methods": ()}, "methods: expected at least one"),
         ({"baselines": ()}, "baselines"),
         ({"most_steps": 10}, "steps = 50"),
+        ({"methods": ("salience",)}, "Did you mean saliency"),
+        ({"settings": {"saliency": {}}}, "settings.saliency: not one of methods"),
+        (
+            {"methods": ("lrp",), "settings": {"lrp": {"gama": 1}}},
+            "settings.lrp.gama: no such parameter. Did you mean gamma",
+        ),
+        ({"methods": ("lrp",), "settings": {"lrp": {"gamma": -1}}}, "settings.lrp"),
     ],
 )
 def test_a_plan_that_asks_for_nothing_is_refused(given, words):
@@ -280,12 +302,107 @@ def test_conditions_are_plain_and_names_declared(plain, bench_of):
         assert json.loads(json.dumps(one.conditions)) == one.conditions
 
 
-def test_a_model_without_a_module_says_so(bench_of, monkeypatch):
-    from dlaudit.errors import NotOffered
-    from dlaudit.explain.attribution import _module
+def test_a_black_box_is_explained_by_questions_and_its_sanity_is_not_assessed(
+    bench_of, monkeypatch
+):
     from dlaudit.models.torch_model import TorchModel
 
     bench = bench_of(linear(6), columns(), bounds=None, kind="tabular")
     monkeypatch.setattr(TorchModel, "module", None)
-    with pytest.raises(NotOffered, match="no module"):
-        _module(bench)
+    check = Attribution(methods=("kernel_shap", "saliency"), **QUICK)
+    numbers, _ = told(check, bench)
+    assert "opens no module" in numbers["sanity", "kernel_shap", "zero"].reason
+    assert numbers["completeness_error", "kernel_shap", "zero"].value < 1e-5
+    assert "cannot explain" in numbers["sanity", "saliency", "zero"].reason
+
+
+def test_a_method_that_does_not_apply_has_reasons_and_no_numbers(bench_of):
+    numbers, _ = told(
+        Attribution(methods=("saliency", "grad_cam"), **QUICK),
+        bench_of(linear(6), columns(), bounds=None, kind="tabular"),
+    )
+    assert "channels and places" in numbers["sanity", "grad_cam", "zero"].reason
+    assert isinstance(numbers["faithfulness_gain", "saliency", "zero"], Measurement)
+
+
+def test_two_methods_are_compared(plain, bench_of):
+    quick = {**QUICK, "samples": 24}
+    check = Attribution(methods=("saliency", "input_x_gradient"), road=True, **quick)
+    numbers, _ = told(check, bench_of(*plain))
+    alike = numbers["agreement", "saliency and input_x_gradient", "zero"]
+    assert 0.1 < alike.value < 1
+    assert numbers["road_gain", "input_x_gradient", "zero"].n == 24
+    missed = numbers["infidelity", "input_x_gradient", "zero"]
+    assert 0 < missed.value < 0.9  # a map at random misses 0.9 with 10 removals
+
+
+def test_what_a_linear_models_map_claims_is_what_happens(bench_of):
+    numbers, _ = told(
+        Attribution(methods=("saliency", "integrated_gradients"), **QUICK),
+        bench_of(linear(6), columns(), bounds=None, kind="tabular"),
+    )
+    for method in ("saliency", "integrated_gradients"):
+        assert numbers["infidelity", method, "zero"].value == pytest.approx(0, abs=1e-6)
+    assert numbers["max_sensitivity", "integrated_gradients", "zero"].value < 0.05
+    same = numbers["max_sensitivity", "saliency", "zero"]
+    assert isinstance(same, Undefined)  # a constant slope does not change at all
+    assert "same value" in same.reason
+
+
+@pytest.mark.parametrize("pool", ["mean", "masked"])
+def test_texts_are_explained_at_their_embedding_unless_ids_are_read_elsewhere(bench_of, pool):
+    class Text(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.words, self.places = nn.Embedding(30, 8), nn.Embedding(12, 8)
+            self.head = nn.Linear(8, 2)
+
+        def forward(self, ids):
+            at = torch.arange(ids.shape[1], device=ids.device)
+            x = torch.tanh(self.words(ids) + self.places(at))
+            if pool == "masked":
+                x = x * (ids != 0)[..., None]
+            return self.head(x.mean(1))
+
+    rng = np.random.default_rng(0)
+    rows = Digits(rng.integers(0, 30, (70, 12)), np.arange(70) % 2)
+    bench = bench_of(Text(), rows, bounds=None, kind="tokens")
+    numbers, artifacts = told(Attribution(methods=("integrated_gradients",), **QUICK), bench)
+    if pool == "masked":
+        assert all("mask" in one.reason for one in numbers.values())
+        return
+    error = numbers["completeness_error", "integrated_gradients", "zero"]
+    assert error.value < 0.05
+    stored = table(bench, artifacts)
+    assert stored["integrated_gradients_zero_map"].shape == (64, 8 * 12)
+
+
+def test_a_guests_method_is_asked_like_any_other(bench_of, tmp_path):
+    from dlaudit.audit.bench import Bench
+    from dlaudit.audit.registry import Registry
+
+    plugin = tmp_path / "mine.py"
+    plugin.write_text(
+        "import torch\nfrom dlaudit import Explainer\n\n\n"
+        "class HalfGradient(Explainer):\n"
+        '    """Half the gradient."""\n\n'
+        "    factor: float = 0.5\n\n"
+        "    def attribute(self, request):\n"
+        "        chosen = request.answer(request.x).gather(1, request.target[:, None])\n"
+        "        return self.factor * torch.autograd.grad(chosen.sum(), request.x)[0]\n"
+    )
+    made = bench_of(linear(6), columns(), bounds=None, kind="tabular")
+    made._registry = Registry((plugin,))
+    assert isinstance(made, Bench)
+    numbers, artifacts = told(
+        Attribution(
+            methods=("mine.half_gradient",),
+            settings={"mine.half_gradient": {"factor": 3.0}},
+            **QUICK,
+        ),
+        made,
+    )
+    assert numbers["faithfulness_gain", "mine.half_gradient", "zero"].conditions["factor"] == 3
+    stored = table(made, artifacts)
+    weight = made.model.module.net.weight.numpy()[stored["predicted"]]
+    assert np.allclose(stored["mine.half_gradient_zero_map"], 3 * weight)

@@ -6,7 +6,6 @@ from pathlib import Path
 from dlaudit.explain.attribution import Attribution
 from dlaudit.explain.shortcut import Shortcut
 from dlaudit.explain.suite import SUITE
-from dlaudit.explain.via_captum import METHODS
 from dlaudit.reports.wording import overclaims
 
 CHECKS = {"explain.attribution": Attribution, "explain.shortcut": Shortcut}
@@ -32,9 +31,11 @@ def test_no_word_says_that_a_map_is_the_reason():
     assert "not why" in SUITE.sentence
 
 
-def test_the_methods_of_a_plan_are_those_of_the_table():
-    from typing import get_args
+def test_the_methods_of_a_plan_are_those_of_the_entry_points():
+    from dlaudit.audit.registry import Registry
+    from dlaudit.explain.methods import SHIPPED
 
-    from dlaudit.explain.attribution import MethodName
-
-    assert set(get_args(MethodName)) == set(METHODS)
+    parts = {
+        part.name: part.get() for part in Registry().parts("explainers") if "." not in part.name
+    }
+    assert parts == dict(SHIPPED)

@@ -3,11 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from asking import by, request
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from dlaudit.explain.faithfulness import Deletion, controls, edges, scores
+from dlaudit.explain.explaining import attributions
+from dlaudit.explain.faithfulness import Deletion, area, controls, edges, gain, scores
 from dlaudit.models.torch_model import TorchModel
 
 
@@ -20,13 +22,23 @@ def table(weight, x, fill, ties=None):
     ties = np.arange(x.numel(), dtype=float).reshape(x.shape) if ties is None else ties
     model = TorchModel(module, device="cpu")
     return Deletion(
-        model,
+        model.logits,
         x,
         torch.zeros(len(x), dtype=torch.int64),
         torch.tensor(fill),
         pixels=False,
         ties=ties,
     )
+
+
+def fallen(experiment, score):
+    """The area under the deletion curve."""
+    return area(experiment.curves(score).deletion)
+
+
+def gained(experiment, score, orders):
+    found = {name: experiment.curves(one).deletion for name, one in orders.items()}
+    return gain(experiment.curves(score).deletion, found, -1)
 
 
 def test_the_area_of_two_features_is_the_trapezoid_by_hand():
@@ -36,36 +48,50 @@ def test_the_area_of_two_features_is_the_trapezoid_by_hand():
         return 1 / (1 + np.exp(-z))
 
     # Deleting feature 1 first: logits 3, 1, 0.
-    assert experiment.area(np.array([[1.0, 2.0]])) == pytest.approx(
+    assert fallen(experiment, np.array([[1.0, 2.0]])) == pytest.approx(
         [(s(3) / 2 + s(1) + s(0) / 2) / 2]
     )
-    assert experiment.area(np.array([[2.0, 1.0]])) == pytest.approx(
+    assert fallen(experiment, np.array([[2.0, 1.0]])) == pytest.approx(
         [(s(3) / 2 + s(2) + s(0) / 2) / 2]
     )
+
+
+def test_insertion_shows_what_deletion_hides():
+    experiment = table([[1.0, 2.0], [0.0, 0.0]], [[1.0, 1.0]], [0.0, 0.0])
+    score = np.array([[1.0, 2.0]])
+    found = experiment.curves(score)
+
+    def s(z):
+        return 1 / (1 + np.exp(-z))
+
+    assert found.deletion[0] == pytest.approx([s(3), s(1), s(0)])
+    assert found.insertion[0] == pytest.approx([s(0), s(2), s(3)])
+    better = gain(found.insertion, {"worse": experiment.curves(-score).insertion}, 1)
+    assert better.paired == pytest.approx([(s(2) - s(1)) / 2])
 
 
 def test_the_gain_is_taken_over_the_best_control():
     experiment = table([[1.0, 2.0], [0.0, 0.0]], [[1.0, 1.0], [1.0, 1.0]], [0.0, 0.0])
     good, bad = np.array([[1.0, 2.0]] * 2), np.array([[2.0, 1.0]] * 2)
-    gain = experiment.gain(good, {"poor": bad, "perfect": good})
+    gain = gained(experiment, good, {"poor": bad, "perfect": good})
     assert gain.control == "perfect"
     assert gain.paired == pytest.approx([0, 0])
-    assert (experiment.gain(good, {"poor": bad}).paired > 0).all()
-    assert (experiment.gain(bad, {"perfect": good}).paired < 0).all()
+    assert (gained(experiment, good, {"poor": bad}).paired > 0).all()
+    assert (gained(experiment, bad, {"perfect": good}).paired < 0).all()
 
 
 def test_equal_scores_are_ordered_by_the_ties_alone():
     experiment = table(
         [[1.0, 2.0], [0.0, 0.0]], [[1.0, 1.0]], [0.0, 0.0], ties=np.array([[1.0, 0.0]])
     )
-    assert experiment.area(np.zeros((1, 2))) == pytest.approx(
-        experiment.area(np.array([[1.0, 2.0]]))
+    assert fallen(experiment, np.zeros((1, 2))) == pytest.approx(
+        fallen(experiment, np.array([[1.0, 2.0]]))
     )
 
 
 def test_filling_with_what_stands_there_keeps_the_probability():
     experiment = table([[1.0, -2.0], [0.5, 0.0]], [[1.0, 1.0]], [1.0, 1.0])
-    assert experiment.area(np.array([[1.0, 2.0]])) == pytest.approx([1 / (1 + np.exp(1.5))])
+    assert fallen(experiment, np.array([[1.0, 2.0]])) == pytest.approx([1 / (1 + np.exp(1.5))])
 
 
 @settings(max_examples=25)
@@ -81,7 +107,7 @@ def test_an_area_is_a_mean_probability_and_permuting_features_changes_none(seed,
             weight[:, columns].astype(np.float32).tolist(), x[:, columns].astype(np.float32).tolist(),
             [0.0] * features, ties[:, columns],
         )  # fmt: skip
-        return experiment.area(score[:, columns])
+        return fallen(experiment, score[:, columns])
 
     straight = area(np.arange(features))
     assert ((straight >= 0) & (straight <= 1)).all()
@@ -122,17 +148,13 @@ def test_edges_are_the_sobel_magnitude():
 
 
 def test_the_gradient_of_what_a_net_learned_beats_random_deletion(plain):
-    from dlaudit.explain.via_captum import Request, attributions
-
     module, test = plain
     x = torch.from_numpy(test.x[:64])
     target = module(x).argmax(dim=1)
-    maps = attributions(
-        "integrated_gradients", Request(module, x, target, torch.zeros_like(x[0]), 50, 64)
-    )
+    maps = attributions(by("integrated_gradients"), request(module, x, target))
     rng = np.random.default_rng(0)
     experiment = Deletion(
-        TorchModel(module, device="cpu"),
+        TorchModel(module, device="cpu").logits,
         x,
         target,
         torch.zeros_like(x[0]),
@@ -140,9 +162,9 @@ def test_the_gradient_of_what_a_net_learned_beats_random_deletion(plain):
         ties=rng.random((64, 64)),
     )
     orders = controls(test.x[:64], np.zeros((1, 8, 8)), rng, pixels=True)
-    gain = experiment.gain(
-        scores(maps.numpy().astype(float), pixels=True), {"random": orders["random"]}
+    gain = gained(
+        experiment, scores(maps.numpy().astype(float), pixels=True), {"random": orders["random"]}
     )
     assert gain.paired.mean() > 0.1
-    noise = experiment.gain(rng.random((64, 64)), {"random": orders["random"]})
+    noise = gained(experiment, rng.random((64, 64)), {"random": orders["random"]})
     assert abs(noise.paired.mean()) < 0.08

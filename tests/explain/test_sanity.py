@@ -3,24 +3,25 @@
 import numpy as np
 import pytest
 import torch
+from asking import by, request
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import rankdata
 from torch import nn
 
 from dlaudit.explain import sanity
+from dlaudit.explain.explaining import attributions
 from dlaudit.explain.faithfulness import edges
 from dlaudit.explain.sanity import (
     Untestable,
     grid,
     leave_one_out,
     partial_spearman,
-    randomisation_test,
     randomised,
+    trials,
     unexplained,
     verdict,
 )
-from dlaudit.explain.via_captum import Request, attributions
 
 N = 64
 
@@ -32,8 +33,8 @@ def gradient_maps(method):
         decided = module(x).argmax(dim=1)
 
         def explain(of, inputs):
-            wanted = Request(of, inputs, decided, torch.zeros_like(x[0]), 30, 64)
-            return grid(attributions(method, wanted).numpy(), pixels=True)
+            maps = attributions(by(method), request(of, inputs, decided))
+            return grid(maps.numpy(), pixels=True)
 
         return explain
 
@@ -62,12 +63,14 @@ def judged(plain, make, seed=0):
     x = torch.from_numpy(test.x[:N])
     distance = grid(test.x[:N], pixels=True)
     rng = np.random.default_rng(seed)
-    return randomisation_test(make(module, x), module, x, distance, rng, twins=5, keep={})
+    found = trials(make(module, x), module, x, rng, twins=5, keep={})
+    return sanity.judged(found, distance, rng)
 
 
 TABLE = [
     ("saliency", gradient_maps("saliency"), "pass"),
     ("integrated gradients", gradient_maps("integrated_gradients"), "pass"),
+    ("smooth grad", gradient_maps("smooth_grad"), "pass"),
     ("edge detector", control(edges), "fail"),
     ("|x|", control(np.abs), "fail"),
     ("centre", control(centre), "fail"),
@@ -183,11 +186,10 @@ def test_a_model_whose_twins_are_all_silent_is_not_judged():
             return x.new_zeros(len(x), 2)
 
     with pytest.raises(Untestable, match="maps that vary"):
-        randomisation_test(
+        trials(
             lambda of, x: np.ones((len(x), 4)),
             Constant(),
             torch.rand(64, 4),
-            np.ones((64, 4)),
             np.random.default_rng(0),
             twins=2,
             keep={},
@@ -198,11 +200,10 @@ def test_constant_maps_are_drawn_again_and_then_given_up(plain):
     module, test = plain
     x = torch.from_numpy(test.x[:N])
     with pytest.raises(Untestable):
-        randomisation_test(
+        trials(
             lambda of, inputs: np.ones((N, 64)),
             module,
             x,
-            np.ones((N, 64)),
             np.random.default_rng(0),
             twins=2,
             keep={},

@@ -1,19 +1,19 @@
-"""captum's methods behind one door: right figures, counted passes, known traps."""
+"""Methods behind one door: right figures, counted passes, known traps."""
 
 import numpy as np
 import pytest
 import torch
+from asking import by, request
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from dlaudit.explain.via_captum import METHODS, NotExplained, Request, attributions, evaluating
+from dlaudit.errors import NotExplained
+from dlaudit.explain.explaining import attributions, evaluating
 from dlaudit.models.torch_model import TorchModel
 
-
-def request(module, x, target, *, baseline=None, steps=50, batch=64):
-    baseline = torch.zeros_like(x[0]) if baseline is None else baseline
-    return Request(module, x, torch.as_tensor(target), baseline, steps, batch)
+STEADY = ["integrated_gradients", "saliency", "input_x_gradient", "deep_lift", "lrp", "occlusion"]
+"""Methods without draws."""
 
 
 def linear(weight):
@@ -27,7 +27,7 @@ def test_integrated_gradients_of_a_linear_model_are_weight_times_distance():
     weight = torch.tensor([[2.0, -1.0, 0.5], [0.0, 3.0, 1.0]])
     x, baseline = torch.tensor([[1.0, 2.0, 3.0], [-1.0, 0.0, 4.0]]), torch.tensor([0.5, 0.0, 1.0])
     found = attributions(
-        "integrated_gradients", request(linear(weight), x, [0, 1], baseline=baseline)
+        by("integrated_gradients"), request(linear(weight), x, [0, 1], baseline=baseline)
     )
     by_hand = torch.tensor([[2 * 0.5, -1 * 2.0, 0.5 * 2.0], [0.0, 0.0, 1 * 3.0]])
     assert torch.allclose(found, by_hand, atol=1e-6)
@@ -37,14 +37,14 @@ def test_the_gradient_methods_of_a_linear_model_are_its_weights():
     weight = torch.tensor([[2.0, -1.0], [0.0, 3.0]])
     x = torch.tensor([[1.0, 2.0], [-1.0, 5.0]])
     model = linear(weight)
-    assert torch.equal(attributions("saliency", request(model, x, [0, 1])), weight)
-    assert torch.equal(attributions("input_x_gradient", request(model, x, [0, 1])), weight * x)
+    assert torch.equal(attributions(by("saliency"), request(model, x, [0, 1])), weight)
+    assert torch.equal(attributions(by("input_x_gradient"), request(model, x, [0, 1])), weight * x)
 
 
 def test_the_figures_of_the_published_toy_are_reproduced(toy):
     x = torch.tensor([[0.2961, 0.5166, 0.2517], [0.6886, 0.0740, 0.8665]])
     printed = torch.tensor([[-0.5922, -1.5497, -1.0067], [0.0, -0.2219, -5.1991]])
-    found = attributions("integrated_gradients", request(toy, x, [0, 0]))
+    found = attributions(by("integrated_gradients"), request(toy, x, [0, 0]))
     # The readme prints four decimals of the inputs and of the attributions.
     assert torch.allclose(found, printed, atol=1e-3)
 
@@ -59,7 +59,7 @@ def test_attributions_of_a_smooth_net_add_up_to_the_change_of_its_logit(seed, ro
             parameter.copy_(torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
     x = torch.randn((rows, 6), generator=generator, dtype=torch.float64)
     target = torch.randint(3, (rows,), generator=generator)
-    found = attributions("integrated_gradients", request(module, x, target, steps=steps))
+    found = attributions(by("integrated_gradients", steps=steps), request(module, x, target))
     start, end = (
         module(torch.zeros(1, 6, dtype=torch.float64))[0, target],
         module(x).gather(1, target[:, None])[:, 0],
@@ -67,11 +67,11 @@ def test_attributions_of_a_smooth_net_add_up_to_the_change_of_its_logit(seed, ro
     assert torch.allclose(found.sum(dim=1), end - start, atol=1e-3, rtol=1e-3)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", STEADY)
 def test_how_rows_are_portioned_changes_no_map(method, toy):
     x = torch.rand((7, 3), generator=torch.Generator().manual_seed(0))
-    whole = attributions(method, request(toy, x, [0] * 7, batch=1000))
-    apart = attributions(method, request(toy, x, [0] * 7, batch=2))
+    whole = attributions(by(method), request(toy, x, [0] * 7, batch=1000))
+    apart = attributions(by(method), request(toy, x, [0] * 7, batch=2))
     assert torch.allclose(whole, apart, atol=1e-6)
 
 
@@ -80,7 +80,7 @@ def test_how_rows_are_portioned_changes_no_map(method, toy):
 )
 def test_every_pass_is_counted(method, each, toy):
     model = TorchModel(toy, device="cpu")
-    attributions(method, request(model.module, torch.rand(4, 3), [0] * 4))
+    attributions(by(method), request(model.module, torch.rand(4, 3), [0] * 4))
     assert (model.passes.forward, model.passes.backward) == (4 * each, 4 * each)
 
 
@@ -96,8 +96,8 @@ def test_a_tuple_of_outputs_is_explained_through_the_adapter(toy):
     x = torch.rand(2, 3, generator=torch.Generator().manual_seed(3))
     wrapped = TorchModel(Pair(), device="cpu").module
     assert torch.allclose(
-        attributions("integrated_gradients", request(wrapped, x, [1, 0])),
-        attributions("integrated_gradients", request(toy, x, [1, 0])),
+        attributions(by("integrated_gradients"), request(wrapped, x, [1, 0])),
+        attributions(by("integrated_gradients"), request(toy, x, [1, 0])),
     )
 
 
@@ -108,8 +108,8 @@ def test_a_model_in_train_mode_is_explained_in_eval_mode_and_given_back():
     module[2].eval()
     before = module[1].running_mean.clone()
     x = torch.rand(5, 3)
-    first = attributions("integrated_gradients", request(module, x, [0] * 5))
-    again = attributions("integrated_gradients", request(module, x, [0] * 5))
+    first = attributions(by("integrated_gradients"), request(module, x, [0] * 5))
+    again = attributions(by("integrated_gradients"), request(module, x, [0] * 5))
     assert torch.equal(first, again)
     assert torch.equal(module[1].running_mean, before)
     assert [part.training for part in module] == [True, True, False, True]
@@ -118,9 +118,9 @@ def test_a_model_in_train_mode_is_explained_in_eval_mode_and_given_back():
 
 def test_inference_mode_around_the_call_breaks_nothing(toy):
     x = torch.rand(2, 3)
-    expected = attributions("saliency", request(toy, x, [0, 1]))
+    expected = attributions(by("saliency"), request(toy, x, [0, 1]))
     with torch.inference_mode():
-        assert torch.equal(attributions("saliency", request(toy, x, [0, 1])), expected)
+        assert torch.equal(attributions(by("saliency"), request(toy, x, [0, 1])), expected)
 
 
 def test_a_recurrent_net_is_explained_without_cudnn():
@@ -134,7 +134,9 @@ def test_a_recurrent_net_is_explained_without_cudnn():
             return self.head(self.gru(x)[0][:, -1])
 
     enabled = torch.backends.cudnn.enabled
-    assert attributions("saliency", request(Recurrent(), torch.rand(2, 4, 2), [0, 1])).shape == (
+    assert attributions(
+        by("saliency"), request(Recurrent(), torch.rand(2, 4, 2), [0, 1])
+    ).shape == (
         2,
         4,
         2,
@@ -145,7 +147,7 @@ def test_a_recurrent_net_is_explained_without_cudnn():
 def test_the_caller_keeps_its_tensor_as_it_was(toy):
     x = torch.rand(2, 3)
     copy = x.clone()
-    attributions("saliency", request(toy, x, [0, 1]))
+    attributions(by("saliency"), request(toy, x, [0, 1]))
     assert torch.equal(x, copy)
     assert not x.requires_grad
     assert x.grad is None
@@ -154,7 +156,7 @@ def test_the_caller_keeps_its_tensor_as_it_was(toy):
 def test_token_ids_are_refused_in_words(toy):
     with pytest.raises(NotExplained, match="embeddings"):
         attributions(
-            "integrated_gradients",
+            by("integrated_gradients"),
             request(toy, torch.zeros(2, 3, dtype=torch.int64), [0, 0], baseline=torch.zeros(3)),
         )
 
@@ -164,8 +166,8 @@ def test_what_captum_cannot_explain_is_told_by_the_methods_name():
         def forward(self, x):
             return x.detach()
 
-    with pytest.raises(NotExplained, match="saliency: captum cannot explain"):
-        attributions("saliency", request(Detached(), torch.rand(2, 3), [0, 1]))
+    with pytest.raises(NotExplained, match="Saliency: cannot explain"):
+        attributions(by("saliency"), request(Detached(), torch.rand(2, 3), [0, 1]))
 
 
 def test_a_map_that_is_not_finite_is_refused():
@@ -174,7 +176,7 @@ def test_a_map_that_is_not_finite_is_refused():
             return x.sqrt()
 
     with pytest.raises(NotExplained, match="finite"):
-        attributions("saliency", request(Root(), torch.zeros(2, 3), [0, 1]))
+        attributions(by("saliency"), request(Root(), torch.zeros(2, 3), [0, 1]))
 
 
 def test_modes_come_back_after_an_error():
@@ -196,7 +198,7 @@ def test_attributions_of_two_channels_equal_a_hand_written_integral(plain):
     module, test = plain
     x = torch.from_numpy(test.x[:3])
     target = module(x).argmax(dim=1)
-    found = attributions("integrated_gradients", request(module, x, target, steps=400))
+    found = attributions(by("integrated_gradients", steps=400), request(module, x, target))
     total = torch.zeros_like(x)
     for k in range(400):
         point = (x * (k + 0.5) / 400).requires_grad_()
