@@ -11,7 +11,7 @@ from dlaudit.audit.record import Rule
 SUITE = Suite(
     name="overfitting",
     title="The gap between data it learned from and data it has not seen",
-    runs={"overfitting.gap": {}},
+    runs={"overfitting.gap": {}, "overfitting.membership": {}},
     rules=(
         Rule(
             id="overfitting.gap.accuracy_gap",
@@ -27,10 +27,25 @@ SUITE = Suite(
             ),
             origin="suite:overfitting",
         ),
+        Rule(
+            id="overfitting.membership.membership_auc",
+            run="overfitting.membership",
+            measurement="membership_auc",
+            at_most=0.65,
+            requirements=("aia:art15-5-sub3-confidentiality-attacks",),
+            rationale=(
+                "Default, to be replaced by one that you answer for: a chance of 0.65 that a training "
+                "sample has the smaller loss is a proposal; 0.5 is guessing, and models that "
+                "generalise well stay below 0.55. Where the samples are people, hold "
+                "membership_tpr as well: the average hides the few that are remembered."
+            ),
+            origin="suite:overfitting",
+        ),
     ),
     sentence=(
         "The gap between accuracy on the training split and on the test split is stated with its "
-        "interval, for the data whose digests stand above. It speaks of these splits only: of "
-        "other data, of leakage between the splits and of memorised samples it says nothing."
+        "interval, for the data whose digests stand above, and how well losses tell one split from the "
+        "other. Both speak of these splits only: of other data, of leakage between the splits and of "
+        "single samples that are remembered they say nothing."
     ),
 )
