@@ -36,7 +36,7 @@ CHECKS = sorted(
     FAMILIES.get(part.name, part.name) for group in CHECK_GROUPS for part in INSTALLED.parts(group)
 )
 
-ASK_NO_MODEL: set[str] = set()
+ASK_NO_MODEL: set[str] = {"data_quality.columns", "data_quality.leakage"}
 """Checks that never ask the model: nothing that it does can disturb them."""
 ACCEPT_NONFINITE = {name for name in CHECKS if INSTALLED.check(name).get().accepts_nonfinite}
 """Checks that look for NaN logits; each declares so itself."""

@@ -36,7 +36,9 @@ def test_the_interval_of_what_copies_give_covers(out, of):
     assert 0.94 <= hits / DRAWS <= 0.985
 
 
-@pytest.mark.parametrize(("shares", "moved"), [((0.5, 0.5), (0.5, 0.5)), ((0.6, 0.3, 0.1), (0.4, 0.3, 0.3))])
+@pytest.mark.parametrize(
+    ("shares", "moved"), [((0.5, 0.5), (0.5, 0.5)), ((0.6, 0.3, 0.1), (0.4, 0.3, 0.3))]
+)
 def test_the_interval_of_the_largest_change_covers(shares, moved):
     rng = np.random.default_rng(1)
     truth = max(abs(a - b) for a, b in zip(shares, moved, strict=True))
@@ -81,7 +83,9 @@ def test_skill_by_hand():
     assert intervals.balanced_skill([5, 5], [10, 10])[0] == 0
 
 
-@pytest.mark.parametrize(("sizes", "recalls"), [((40, 60), (0.8, 0.6)), ((200, 50, 30), (0.5, 0.9, 0.7))])
+@pytest.mark.parametrize(
+    ("sizes", "recalls"), [((40, 60), (0.8, 0.6)), ((200, 50, 30), (0.5, 0.9, 0.7))]
+)
 def test_the_interval_of_skill_covers(sizes, recalls):
     rng = np.random.default_rng(3)
     truth, _ = (np.mean(recalls) - 1 / len(sizes)) / (1 - 1 / len(sizes)), None

@@ -93,7 +93,10 @@ def test_pairs_of_pictures_stand_side_by_side_on_one_scale(tmp_path):
 
 
 def test_a_ranking_names_every_feature_and_escapes_what_it_is_given():
-    bars = [pictures.Bar("a<b", 0.4, 0.3, 0.5, flagged=True), pictures.Bar("c", 0, 0, 0.1, flagged=False)]
+    bars = [
+        pictures.Bar("a<b", 0.4, 0.3, 0.5, flagged=True),
+        pictures.Bar("c", 0, 0, 0.1, flagged=False),
+    ]
     content = pictures.ranking_svg(bars, across="distance").decode()
     assert "a&lt;b" in content
     assert content.count("drifted") == 1

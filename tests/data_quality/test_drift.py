@@ -66,7 +66,9 @@ def test_a_further_split_may_be_compared_with_the_test_split(bench_of, told):
 def test_parts_by_time_show_when_the_data_moved(bench_of, told):
     rng = np.random.default_rng(4)
     train, (x, y) = sample(300, rng), sample(400, rng)
-    days = np.array([f"2024-{1 + k // 28:02}-{1 + k % 28:02}" for k in range(336)] + ["2025-01-01"] * 64)
+    days = np.array(
+        [f"2024-{1 + k // 28:02}-{1 + k % 28:02}" for k in range(336)] + ["2025-01-01"] * 64
+    )
     x[300:, 1] += 3
     y[300:] = 1 - y[300:]
     order = rng.permutation(400)

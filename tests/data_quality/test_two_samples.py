@@ -87,7 +87,9 @@ def test_mmd_permutes_all_rows_so_that_it_keeps_its_level_and_finds_a_shift():
         rng.normal(size=(60, 2)), rng.normal(size=(60, 2)) + 1, rng, permutations=99
     )
     assert moved.p == 0.01
-    assert two_samples.kernel_means(np.zeros((9, 1)), np.zeros((9, 1)), rng, permutations=20) is None
+    assert (
+        two_samples.kernel_means(np.zeros((9, 1)), np.zeros((9, 1)), rng, permutations=20) is None
+    )
 
 
 def folded(rng, n=120, shift=0.0, folds=3):
