@@ -161,10 +161,10 @@ def flipped(seed: int, *, planted: bool, source: Any = table) -> tuple[Part, Par
     return train, test
 
 
-def moved(seed: int, *, planted: bool, n: int = 2000) -> tuple[Part, Part]:
+def moved(seed: int, *, planted: bool, n: int = 2000, far: float = 0.3) -> tuple[Part, Part]:
     """One number of the test split is higher by 0.3 standard deviations."""
     train, test, _ = table(seed, n=n)
-    test.x[:, 4] += 0.3 * planted
+    test.x[:, 4] += far * planted
     return train, test
 
 
@@ -252,8 +252,8 @@ def flipped_digits(seed: int, *, planted: bool) -> tuple[Part, Part]:
 
 
 def few_moved(seed: int, *, planted: bool) -> tuple[Part, Part]:
-    """A drifted number, seen in few rows."""
-    return moved(seed, planted=planted, n=800)
+    """A number that drifted further, seen in few rows."""
+    return moved(seed, planted=planted, n=800, far=0.4)
 
 
 COPIES, LEAKS, LABELS, DRIFT = (
@@ -289,7 +289,7 @@ CLAIMS = (
         "a number drifted by 0.3 standard deviations, 2,000 rows a side", moved, Drift(), DRIFT,
         "drifted_features",
     ),
-    Claim("the same, 800 rows a side", few_moved, Drift(), DRIFT, "drifted_features"),
+    Claim("the same by 0.4, 800 rows a side", few_moved, Drift(), DRIFT, "drifted_features"),
     Claim("a category drifted, 2,000 rows a side", mixture, Drift(), DRIFT, "drifted_features"),
 )  # fmt: skip
 

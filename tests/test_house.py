@@ -47,6 +47,7 @@ MUST_NOT_IMPORT: dict[str, set[str]] = {
 ONLY_DOOR = {
     # foreign library -> the one module through which it enters
     "captum": "explain/via_captum.py",
+    "cleanlab": "data_quality/via_cleanlab.py",
     "fairlearn": "fairness/via_fairlearn.py",
     "foolbox": "attacks/via_foolbox.py",
     "eagerpy": "attacks/via_foolbox.py",
@@ -218,7 +219,7 @@ def test_the_command_line_imports_only_click_before_it_is_asked() -> None:
     }
 
 
-HEAVY = {"torch", "numpy", "scipy", "pandas", "sklearn", "matplotlib", "captum", "foolbox",
+HEAVY = {"torch", "numpy", "scipy", "pandas", "sklearn", "matplotlib", "captum", "cleanlab", "foolbox",
          "fairlearn", "onnxruntime", "skops", "PIL", "ray"}  # fmt: skip
 
 

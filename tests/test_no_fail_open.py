@@ -36,7 +36,10 @@ CHECKS = sorted(
     FAMILIES.get(part.name, part.name) for group in CHECK_GROUPS for part in INSTALLED.parts(group)
 )
 
-ASK_NO_MODEL = {"overfitting.canaries", "overfitting.data_size", "overfitting.random_labels"}
+ASK_NO_MODEL = {
+    "data_quality.columns", "data_quality.leakage",
+    "overfitting.canaries", "overfitting.data_size", "overfitting.random_labels",
+}  # fmt: skip
 """Checks that never ask the model: nothing that it does can disturb them."""
 ACCEPT_NONFINITE = {name for name in CHECKS if INSTALLED.check(name).get().accepts_nonfinite}
 """Checks that look for NaN logits; each declares so itself."""

@@ -139,7 +139,9 @@ class Drift(Check, frozen=True, kw_only=True):
         flags, adjusted = two_samples.flagged(changes, min(m, n), self.alpha)
         detector = f"Kolmogorov-Smirnov or chi-squared, Holm, p < {self.alpha:g}"
         if min(m, n) > two_samples.SMALL:
-            detector += f"; Wasserstein in standard deviations or Jensen-Shannon >= {two_samples.SIZE:g}"
+            detector += (
+                f"; Wasserstein in standard deviations or Jensen-Shannon >= {two_samples.SIZE:g}"
+            )
         drifted = [name for name, flag in zip(names, flags, strict=True) if flag]
         yield Measurement(
             name="drifted_features", value=len(drifted), n=m + n, direction="lower",

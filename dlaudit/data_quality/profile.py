@@ -72,6 +72,9 @@ def outside(values: np.ndarray, low: np.ndarray | float, high: np.ndarray | floa
 
 
 def far(distance: np.ndarray) -> Far:
-    """Where a mean distance to neighbours is itself an outlier among these distances."""
+    """Where a mean distance to neighbours is itself an outlier among these distances.
+
+    Rows on a grid are all equally far from each other: rounding is no spread.
+    """
     first, third = np.quantile(distance, [0.25, 0.75])
-    return Far(distance, float(third + (1 / FAR - 1) * (third - first)))
+    return Far(distance, float(third + max((1 / FAR - 1) * (third - first), 1e-3 * third)))

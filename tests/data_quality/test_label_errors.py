@@ -53,7 +53,7 @@ def test_confident_learning_by_hand():
 def test_a_judge_that_may_have_learned_the_labels_is_refused():
     with pytest.raises(ValueError, match="may have learned"):
         LabelErrors(split="train")
-    with pytest.raises(msgspec.ValidationError, match="judge = \"features\""):
+    with pytest.raises(msgspec.ValidationError, match='judge = "features"'):
         msgspec.convert({"split": "train"}, LabelErrors)
     check = LabelErrors(split="train", judge="features")
     offered = {"model": frozenset({"decisions"}), "train_fn": False}
@@ -73,9 +73,7 @@ def test_without_probabilities_or_classes_nothing_is_doubted(bench_of, told, dec
 def test_classes_of_too_few_rows_are_left_out(bench_of, told):
     x, y = separated(300)
     y[:4] = 2
-    found, _ = told(
-        LabelErrors(judge="features"), bench_of((x, y), classes=("a", "b", "c"))
-    )
+    found, _ = told(LabelErrors(judge="features"), bench_of((x, y), classes=("a", "b", "c")))
     assert found["suspected_labels",].n == 296
     assert ("class_suspected_labels", "c") not in found
 

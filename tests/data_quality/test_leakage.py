@@ -56,7 +56,10 @@ def test_numbers_that_only_count_rows_are_no_identity(bench_of, told):
     [
         ((["2024-01-05", "2024-03-01"], ["2024-01-01", "2024-02-01"]), [True, False]),
         (([1999, 2003], [2000, 2001]), [True, False]),
-        ((["2024-02-01T10:00:00", "2024-02-01T12:00:00"], ["2024-02-01T11:00:00"] * 2), [True, False]),
+        (
+            (["2024-02-01T10:00:00", "2024-02-01T12:00:00"], ["2024-02-01T11:00:00"] * 2),
+            [True, False],
+        ),
     ],
 )
 def test_test_rows_older_than_training_by_hand(bench_of, told, rows_kept, days, early):
@@ -75,7 +78,11 @@ def test_the_date_that_the_data_declare_is_used_and_an_unreadable_one_undefined(
     assert "neither" in found["time_overlap", "day"].reason
 
 
-@given(st.lists(st.dates(pd.Timestamp("1970-01-01").date(), pd.Timestamp("2200-01-01").date()), min_size=1))
+@given(
+    st.lists(
+        st.dates(pd.Timestamp("1970-01-01").date(), pd.Timestamp("2200-01-01").date()), min_size=1
+    )
+)
 def test_moments_order_days_as_the_calendar_does(days):
     written = np.array([day.isoformat() for day in days], dtype=object)
     assert np.argsort(identity.moments(written), kind="stable").tolist() == sorted(
@@ -119,7 +126,7 @@ def test_guesses_are_those_of_a_balanced_tree_with_a_leaf_for_every_value(seed, 
     rng = np.random.default_rng(seed)
     seen, unseen = rng.integers(0, 6, 200).astype(float), rng.integers(0, 6, 100).astype(float)
     y = np.concatenate([np.arange(classes), rng.integers(0, classes, 200 - classes)])
-    seen[: classes] = np.arange(classes)
+    seen[:classes] = np.arange(classes)
     found = predictive.guesses(seen, y, unseen, classes)
     tree = DecisionTreeClassifier(class_weight="balanced", random_state=0).fit(seen[:, None], y)
     chances = tree.predict_proba(unseen[:, None])

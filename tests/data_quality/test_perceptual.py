@@ -35,7 +35,9 @@ def test_areas_keep_the_mean_and_whole_steps_are_block_means(old, new):
     small = perceptual.resized(picture, new)[0]
     assert small.mean() == pytest.approx(picture.mean(), rel=1e-4)
     if old == 64:
-        np.testing.assert_allclose(small, picture[0].reshape(8, 8, 8, 8).mean(axis=(1, 3)), rtol=1e-4)
+        np.testing.assert_allclose(
+            small, picture[0].reshape(8, 8, 8, 8).mean(axis=(1, 3)), rtol=1e-4
+        )
 
 
 @settings(max_examples=20, deadline=None)

@@ -13,7 +13,9 @@ from dlaudit.errors import AuditError
 FLOATS = st.floats(-100, 100, width=32)
 
 
-@given(hnp.arrays(np.float32, hnp.array_shapes(min_dims=2, max_dims=3, max_side=6), elements=FLOATS))
+@given(
+    hnp.arrays(np.float32, hnp.array_shapes(min_dims=2, max_dims=3, max_side=6), elements=FLOATS)
+)
 def test_digests_are_equal_exactly_where_rows_are(x):
     found = rows.digests(x)
     flat = x.reshape(len(x), -1)
@@ -53,7 +55,9 @@ def test_categories_that_two_files_code_differently_are_compared_by_their_words(
 
 
 def test_joint_categories_keep_their_order():
-    cards = [Card(name="a", fingerprint="", facts={"codes": {"c": list(text)}}) for text in ("ab", "bca")]
+    cards = [
+        Card(name="a", fingerprint="", facts={"codes": {"c": list(text)}}) for text in ("ab", "bca")
+    ]
     assert rows.joint_categories(cards) == {"c": ["a", "b", "c"]}
 
 
@@ -77,7 +81,9 @@ def test_one_scale_for_both_splits_by_hand():
     np.testing.assert_allclose(second, [[1 / 5**0.5, 0], [3 / 5**0.5, 2]], rtol=1e-6)
 
 
-@given(hnp.arrays(np.float32, (5, 3), elements=FLOATS), hnp.arrays(np.float32, (4, 3), elements=FLOATS))
+@given(
+    hnp.arrays(np.float32, (5, 3), elements=FLOATS), hnp.arrays(np.float32, (4, 3), elements=FLOATS)
+)
 def test_the_scale_is_that_of_numpy_over_all_rows(one, other):
     centre, spread = rows.moments((one, other))
     whole = np.concatenate([one, other]).astype(np.float64)
