@@ -226,6 +226,24 @@ def sklearn(root: Path) -> dict[str, Any]:
     return {"path": "model.skops"}
 
 
+def xgboost(root: Path) -> dict[str, Any]:
+    """A few trees."""
+    import xgboost as library
+
+    data = library.DMatrix(np.eye(3), [0, 1, 1])
+    library.train({"objective": "binary:logistic"}, data, 2).save_model(root / "trees.json")
+    return {"path": "trees.json"}
+
+
+def lightgbm(root: Path) -> dict[str, Any]:
+    """A few trees."""
+    import lightgbm as library
+
+    data = library.Dataset(np.tile(np.eye(3), (20, 1)), np.tile([0, 1, 1], 20))
+    library.train({"objective": "binary", "verbose": -1}, data, 2).save_model(root / "trees.txt")
+    return {"path": "trees.txt"}
+
+
 def npz(root: Path) -> dict[str, Any]:
     """Arrays of images with groups and masks."""
     images, mask = np.zeros((4, 1, 8, 8), dtype=np.float32), np.ones((4, 8, 8), dtype=bool)
@@ -304,6 +322,9 @@ MODELS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "onnx": onnx,
     "sklearn": sklearn,
     "callable": lambda _: {"file": "net.py:answer"},
+    "xgboost": xgboost,
+    "lightgbm": lightgbm,
+    "http": lambda _: {"url": "http://127.0.0.1:9/predict"},
     "predictions": lambda _: {"column": "decision", "positive": "yes"},
 }
 DATA: dict[str, Callable[[Path], dict[str, Any]]] = {

@@ -59,9 +59,8 @@ def audit(
     with its target, ``(frame, "income")`` or ``(frame, {"target": …, "groups": […]})``, or a mapping
     with ``x``, ``y`` and optionally ``id``, ``group_<name>``, ``mask``. train_fn: (dataset, seed) -> model,
     or where it stands (``"file.py:function"``). checks, rules and further keywords: the tables of
-    ``audit.toml``. out: keeps the run's files there; otherwise only the record is kept. executor: for paths, ``process`` if not given. Without suites and checks, every
-    suite is run.
-
+    ``audit.toml``. out: keeps the run's files there; otherwise only the record is kept. executor: for
+    paths, ``process`` if not given. Without suites and checks, every suite is run.
     Raises PlanError with every mistake that is known before anything is measured.
     """
     named = list(suites)
