@@ -27,7 +27,7 @@ OWN = "dlaudit"
 FAMILIES = {"foolbox": ("foolbox:LinfDeepFoolAttack", "foolbox:BoundaryAttack")}
 """A family is shown by a member that uses gradients, and one that asks for decisions only."""
 MODEL_WORDS = ("decisions", "queries", "logits", "gradients", "module")
-DATA_WORDS = ("labels", "groups", "mask", "images", "tabular", "tokens")
+DATA_WORDS = ("labels", "groups", "mask", "images", "tabular", "tokens", "audio")
 
 NET = """
 import numpy as np
@@ -226,6 +226,24 @@ def sklearn(root: Path) -> dict[str, Any]:
     return {"path": "model.skops"}
 
 
+def xgboost(root: Path) -> dict[str, Any]:
+    """A few trees."""
+    import xgboost as library
+
+    data = library.DMatrix(np.eye(3), [0, 1, 1])
+    library.train({"objective": "binary:logistic"}, data, 2).save_model(root / "trees.json")
+    return {"path": "trees.json"}
+
+
+def lightgbm(root: Path) -> dict[str, Any]:
+    """A few trees."""
+    import lightgbm as library
+
+    data = library.Dataset(np.tile(np.eye(3), (20, 1)), np.tile([0, 1, 1], 20))
+    library.train({"objective": "binary", "verbose": -1}, data, 2).save_model(root / "trees.txt")
+    return {"path": "trees.txt"}
+
+
 def npz(root: Path) -> dict[str, Any]:
     """Arrays of images with groups and masks."""
     images, mask = np.zeros((4, 1, 8, 8), dtype=np.float32), np.ones((4, 8, 8), dtype=bool)
@@ -250,6 +268,43 @@ def parquet(root: Path) -> dict[str, Any]:
     return {**args, "path": "data.parquet"}
 
 
+def arrow(root: Path) -> dict[str, Any]:
+    """The same table."""
+    import pandas as pd
+
+    args = csv(root)
+    pd.read_csv(root / "data.csv").to_feather(root / "data.arrow")
+    return {**args, "path": "data.arrow"}
+
+
+def npy(root: Path) -> dict[str, Any]:
+    """Pictures in one file, labels and groups in others."""
+    np.save(root / "x.npy", np.zeros((4, 1, 8, 8), dtype=np.float32))
+    np.save(root / "y.npy", [0, 1, 0, 1])
+    np.save(root / "site.npy", ["a", "b", "a", "b"])
+    return {"path": "x.npy", "labels": "y.npy", "groups": {"site": "site.npy"}}
+
+
+def jsonl(root: Path) -> dict[str, Any]:
+    """Two texts."""
+    (root / "texts.jsonl").write_text('{"text": "good", "label": 1}\n{"text": "bad", "label": 0}\n')
+    return {"path": "texts.jsonl", "length": 8}
+
+
+def wav(root: Path) -> dict[str, Any]:
+    """A folder of sounds, one folder per class."""
+    import wave
+
+    for name in ("bark", "mew"):
+        (root / "sounds" / name).mkdir(parents=True)
+        with wave.open(str(root / "sounds" / name / "0.wav"), "wb") as sound:
+            sound.setnchannels(1)
+            sound.setsampwidth(2)
+            sound.setframerate(8000)
+            sound.writeframes(bytes(64))
+    return {"path": "sounds"}
+
+
 def images(root: Path) -> dict[str, Any]:
     """A folder of pictures, one folder per class."""
     from PIL import Image
@@ -267,12 +322,19 @@ MODELS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "onnx": onnx,
     "sklearn": sklearn,
     "callable": lambda _: {"file": "net.py:answer"},
+    "xgboost": xgboost,
+    "lightgbm": lightgbm,
+    "http": lambda _: {"url": "http://127.0.0.1:9/predict"},
     "predictions": lambda _: {"column": "decision", "positive": "yes"},
 }
 DATA: dict[str, Callable[[Path], dict[str, Any]]] = {
     "npz": npz,
     "csv": csv,
     "parquet": parquet,
+    "arrow": arrow,
+    "npy": npy,
+    "jsonl": jsonl,
+    "wav": wav,
     "images": images,
     "factory": lambda _: {"file": "net.py:data"},
 }

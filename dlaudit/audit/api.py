@@ -37,7 +37,7 @@ LIVE = "live"
 
 def audit(
     model: str | Path | Model | nn.Module,
-    data: str | Path | Dataset | tuple[np.ndarray, np.ndarray] | Mapping[str, np.ndarray],
+    data: str | Path | Dataset | tuple[Any, Any] | Mapping[str, np.ndarray],
     suites: Iterable[str] = (),
     *,
     train: Any = None,
@@ -56,13 +56,12 @@ def audit(
 ) -> AuditRecord:
     """Audit a model on data; returns the record, which shows itself in a notebook.
 
-    model, data, train: paths, or live objects: a module or Model; a Dataset, ``(x, y)`` or a mapping
-    with ``x``, ``y`` and optionally ``id``, ``group_<name>``, ``mask``. train_fn: (dataset, seed) ->
-    model, or where it stands (``"file.py:function"``). checks, rules and further
-    keywords: the tables of ``audit.toml``. out: keeps the run's files there; otherwise only the
-    record is kept. executor: for paths, ``process`` if not given. Without suites and checks, every
-    suite is run.
-
+    model, data, train: paths, or live objects: a module or Model; a Dataset, ``(x, y)``, a pandas frame
+    with its target, ``(frame, "income")`` or ``(frame, {"target": …, "groups": […]})``, or a mapping
+    with ``x``, ``y`` and optionally ``id``, ``group_<name>``, ``mask``. train_fn: (dataset, seed) -> model,
+    or where it stands (``"file.py:function"``). checks, rules and further keywords: the tables of
+    ``audit.toml``. out: keeps the run's files there; otherwise only the record is kept. executor: for
+    paths, ``process`` if not given. Without suites and checks, every suite is run.
     Raises PlanError with every mistake that is known before anything is measured.
     """
     named = list(suites)
@@ -219,6 +218,11 @@ def one_split(data: Any, place: str) -> Dataset:
     if isinstance(data, str | Path):
         split: Dataset = opened_path("datasets", {"args": {"path": str(data)}}, Dataset)
         return split
+    if isinstance(data, tuple) and len(data) == 2 and hasattr(data[0], "iloc"):
+        from dlaudit.datasets.tables import from_frame
+
+        said = data[1] if isinstance(data[1], Mapping) else {"target": data[1]}
+        return from_frame(data[0], said, name=place)
     if isinstance(data, tuple) and len(data) == 2:
         data = dict(zip(("x", "y"), data, strict=True))
     if isinstance(data, Mapping) and {"x", "y"} <= set(data):
@@ -235,7 +239,8 @@ def one_split(data: Any, place: str) -> Dataset:
             x, arrays["y"], name=place, id=arrays.get("id"), groups=groups, mask=arrays.get("mask")
         )
     message = (
-        f"{place}: expected a path, a dlaudit Dataset, a pair (x, y) or a mapping with 'x' and 'y', "
+        f"{place}: expected a path, a dlaudit Dataset, a pair (x, y), (frame, target) or a mapping "
+        "with 'x' and 'y', "
         f"got {type(data).__name__}"
     )
     raise LoadError(message)

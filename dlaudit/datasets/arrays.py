@@ -25,6 +25,9 @@ class ArrayDataset(Dataset):
     x: (n, *input); y: (n,) integers 0..C-1; id: (n,) str; groups: attribute -> (n,) str.
     """
 
+    batch: int = BATCH
+    """Samples that are handed out together."""
+
     def __init__(
         self,
         x: np.ndarray,
@@ -111,15 +114,19 @@ class ArrayDataset(Dataset):
         if split != "test":
             message = f"{self.card.name} holds no split {split!r}"
             raise LoadError(message)
-        for start in range(0, len(self._y), BATCH):
-            part = slice(start, start + BATCH)
-            # torch warns of arrays that it may not write to (mapped files, frozen columns): copy those.
+        for start in range(0, len(self._y), self.batch):
+            part = slice(start, min(start + self.batch, len(self._y)))
             yield Batch(
-                np.require(self._x[part], requirements="W"), self._y[part], self._id[part],
+                self.inputs(part), self._y[part], self._id[part],
                 {key: column[part] for key, column in self._groups.items()},
                 {key: column[part] for key, column in self._columns.items()},
                 None if self._mask is None else self._mask[part],
             )  # fmt: skip
+
+    def inputs(self, part: slice) -> np.ndarray:
+        """The inputs of consecutive samples."""
+        # torch warns of arrays that it may not write to (mapped files, frozen columns): copy those.
+        return np.require(self._x[part], requirements="W")
 
     def size(self, split: str = "test") -> int:
         """See ``Dataset.size``."""

@@ -14,6 +14,7 @@ import numpy as np
 from dlaudit.audit.files import refusal
 from dlaudit.datasets.arrays import UNKNOWN, ArrayDataset
 from dlaudit.datasets.cells import missing, plain
+from dlaudit.datasets.streamed import StoredArray, StreamedDataset
 from dlaudit.errors import nearest
 
 GROUP = "group_"
@@ -41,7 +42,10 @@ def dataset_of(
     rows: positions to keep; ids keep naming the position in the whole. Raises LoadError naming the
     field.
     """
-    arrays = {key: checked_array(value, place, key) for key, value in fields.items()}
+    arrays: dict[str, Any] = {
+        key: value if isinstance(value, StoredArray) else checked_array(value, place, key)
+        for key, value in fields.items()
+    }
     for key in ("x", "y"):
         if key not in arrays:
             close = nearest(key, [other for other in arrays if other not in FIELDS])
@@ -51,14 +55,14 @@ def dataset_of(
                 hint=close if close.startswith("Did you mean") else "",
             )  # fmt: skip
     x = arrays["x"]
-    if x.ndim == 0 or len(x) == 0:
+    if x.ndim == 0 or x.shape[0] == 0:
         raise refusal(
             place,
             "field 'x'",
             expected="at least one row",
             got="none" if x.ndim else "a single number",
         )
-    n = len(x)
+    n = x.shape[0]
     y, names = labels(arrays["y"], place, classes)
     ids = np.arange(n).astype(str) if "id" not in arrays else texts(arrays["id"], place, "id")
     groups = {
@@ -73,14 +77,31 @@ def dataset_of(
                 got=str(len(column) if column.ndim else "a single value"),
             )  # fmt: skip
     keep = slice(None) if rows is None else rows
-    x = inputs(x[keep], place, scale=scale, channel_axis=channel_axis, tokens=tokens)
     mask = arrays.get("mask")
-    return ArrayDataset(
-        x, y[keep], name=name, classes=names, id=ids[keep],
-        groups={key: column[keep] for key, column in groups.items()},
-        mask=None if mask is None else masks(mask[keep], x, place),
-        fingerprint=fingerprint, facts=facts,
-    )  # fmt: skip
+    described: dict[str, Any] = {
+        "name": name, "classes": names, "id": ids[keep], "fingerprint": fingerprint, "facts": facts,
+        "groups": {key: column[keep] for key, column in groups.items()},
+    }  # fmt: skip
+
+    def converted(part: np.ndarray, first: int = 0) -> np.ndarray:
+        return inputs(
+            part, place, scale=scale, channel_axis=channel_axis, tokens=tokens, first=first
+        )
+
+    if isinstance(x, StoredArray):
+
+        def read(start: int, stop: int) -> np.ndarray:
+            chosen = slice(start, stop) if rows is None else rows[start:stop]
+            return converted(x.rows(chosen), start)
+
+        one = converted(x.rows(slice(1)) if rows is None else x.rows(rows[:1]))
+        whole = np.broadcast_to(one[:1], (len(y[keep]), *one.shape[1:]))
+        described["mask"] = None if mask is None else masks(mask[keep], whole, place)
+        described["facts"] = {**(facts or {}), "read": "from disk, batch by batch"}
+        return StreamedDataset(read, one.shape[1:], y[keep], dtype=str(one.dtype), **described)
+    x = converted(x[keep])
+    described["mask"] = None if mask is None else masks(mask[keep], x, place)
+    return ArrayDataset(x, y[keep], **described)
 
 
 def checked_array(value: Any, place: object, key: str) -> np.ndarray:
@@ -110,8 +131,12 @@ def inputs(
     scale: float | str | None = None,
     channel_axis: int | None = None,
     tokens: bool = False,
+    first: int = 0,
 ) -> np.ndarray:
-    """(n, *input) float32 or, for tokens, (n, length) int64. Raises LoadError."""
+    """(n, *input) float32 or, for tokens, (n, length) int64. Raises LoadError.
+
+    first: the number of the first row, where x is a part of something larger.
+    """
     if x.dtype.kind in "US":
         raise refusal(place, "field 'x'", expected="numbers", got="text", hint="Encode it first.")
     if x.ndim < 2:
@@ -140,7 +165,7 @@ def inputs(
             np.isfinite(result[start : start + ROWS_AT_ONCE]).reshape(len(part), -1).all(axis=1)
         )
         if not finite.all():
-            row = start + int(np.flatnonzero(~finite)[0])
+            row = first + start + int(np.flatnonzero(~finite)[0])
             raise refusal(
                 place, "field 'x'", expected="finite numbers", got=f"NaN or infinity in row {row}",
                 hint="Impute in the model's own preprocessing, or leave the row out.",

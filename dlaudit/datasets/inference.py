@@ -9,8 +9,13 @@ from pathlib import Path
 
 from dlaudit.audit.files import named_path, refusal, unreadable
 
-ACCEPTED = "a .npz, a .csv, a .parquet, a folder of images, or f.py:factory"
-SUFFIXES = {".npz": "npz", ".csv": "csv", ".parquet": "parquet", ".pq": "parquet"}
+ACCEPTED = (
+    "a .npz, .csv, .parquet, .arrow or .jsonl, a folder of images or of .wav files, or f.py:factory"
+)
+SUFFIXES = {
+    ".npz": "npz", ".csv": "csv", ".parquet": "parquet", ".pq": "parquet", ".arrow": "arrow",
+    ".feather": "arrow", ".jsonl": "jsonl",
+}  # fmt: skip
 
 
 def infer(path: Path) -> str:
@@ -21,7 +26,7 @@ def infer(path: Path) -> str:
         return "factory"
     found = named_path(Path(), str(path), expected="a data set")
     if found.is_dir():
-        return "images"
+        return _of_folder(found)
     try:
         with found.open("rb") as opened:
             first = opened.read(6)
@@ -36,7 +41,18 @@ def infer(path: Path) -> str:
     if found.suffix == ".py":
         got, hint = "the file alone", f"Write {found}:factory."
     elif first.startswith(b"\x93NUMPY"):
-        got, hint = "a single array (.npy)", "Save x and y together: numpy.savez(file, x=x, y=y)."
+        got, hint = (
+            "a single array (.npy)",
+            'Say where the labels are: use = "npy", labels = "y.npy"; or numpy.savez(file, x=x, y=y).',
+        )
     elif not first:
         got = "an empty file"
     raise refusal(found, expected=ACCEPTED, got=got, hint=hint)
+
+
+def _of_folder(folder: Path) -> str:
+    """``arrow`` for a saved data set, ``wav`` where the first file below is one, else ``images``."""
+    if (folder / "state.json").is_file() and (folder / "dataset_info.json").is_file():
+        return "arrow"
+    first = next((one for one in sorted(folder.rglob("*.*")) if one.suffix != ".csv"), folder)
+    return "wav" if first.suffix.lower() in {".wav", ".wave"} else "images"

@@ -6,20 +6,24 @@ more than they should.
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 from dlaudit.audit.files import identity, named_file, refusal, said
 from dlaudit.audit.parts import Dataset
 from dlaudit.datasets.selection import index_file, selected
-from dlaudit.errors import UntrustedModel, nearest
+from dlaudit.errors import nearest
 from dlaudit.models import airlock, zip_reading
 
 if TYPE_CHECKING:
     import zipfile
 
     import numpy as np
+
+    from dlaudit.datasets.streamed import StoredArray
+
+HELD = 256 * 1024 * 1024
+"""Bytes of x that are held in memory; what is larger is read batch by batch, unless it is packed."""
 
 
 def load(
@@ -40,7 +44,8 @@ def load(
     x is cast to float32 and never rescaled unless scale says so (a factor, such as ``"1/255"``);
     pictures (n, H, W) get no axis of channels unless channel_axis says where channels stand or shall
     stand; tokens: x holds token ids and stays whole. x, y, id: the names of these arrays. rows:
-    ``"a:b"`` or a file of positions. mask: 1 where the object is. Raises LoadError naming the field.
+    ``"a:b"`` or a file of positions. mask: 1 where the object is. A large x that is not packed
+    (numpy.savez) stays on disk. Raises LoadError naming the field.
     """
     file = named_file(root, path, expected="an .npz archive")
     names = {"x": x, "y": y, "id": id}
@@ -60,21 +65,21 @@ def load(
     return dataset_of(
         fields, place=file, name=file.name, classes=classes or (), scale=scale,
         channel_axis=channel_axis, tokens=tokens,
-        rows=selected(rows, root, len(fields["x"]) if getattr(fields.get("x"), "ndim", 0) else 0),
+        rows=selected(rows, root, fields["x"].shape[0] if getattr(fields.get("x"), "ndim", 0) else 0),
         fingerprint=fingerprint, facts=facts,
     )  # fmt: skip
 
 
-def _read(file: Path, names: dict[str, str]) -> dict[str, np.ndarray]:
+def _read(file: Path, names: dict[str, str]) -> dict[str, Any]:
     """The arrays that the data set has a use for. Raises LoadError, UntrustedModel for pickles."""
     airlock.admit(file, accepts={"npz"}, expected="an .npz archive (numpy.savez)")
-    fields: dict[str, np.ndarray] = {}
+    fields: dict[str, Any] = {}
     with file.open("rb") as opened:
         zipped = zip_reading.archive(opened, file)
         stored = [name.removesuffix(".npy") for name in zipped.namelist()]
         for key, name in names.items():
             if name in stored:
-                fields[key] = _array(zipped, name, file)
+                fields[key] = _array(zipped, name, file, keep_on_disk=key == "x")
             elif key != "id" or name != "id":
                 raise refusal(
                     file, f"field {name!r}", expected="an array of this name",
@@ -86,12 +91,26 @@ def _read(file: Path, names: dict[str, str]) -> dict[str, np.ndarray]:
     return fields
 
 
-def _array(zipped: zipfile.ZipFile, name: str, file: Path) -> np.ndarray:
+def _array(
+    zipped: zipfile.ZipFile, name: str, file: Path, *, keep_on_disk: bool = False
+) -> np.ndarray | StoredArray:
+    """An array; x stays on disk if it is large and lies there as it is."""
     import numpy as np
 
+    from dlaudit.datasets.streamed import StoredArray, header_of
+
+    entry = zipped.getinfo(f"{name}.npy")
     place = f"{file}: field {name!r}"
     with zip_reading.opened(zipped, f"{name}.npy", place) as inner:
-        _check_header(inner, zipped.getinfo(f"{name}.npy").file_size, file, name)
+        header = header_of(inner, entry.file_size, file, f"field {name!r}")
+        if (
+            keep_on_disk
+            and entry.compress_type == 0
+            and entry.file_size > HELD
+            and not header.fortran
+        ):
+            start = zip_reading.content_starts(zipped, entry) + header.start
+            return StoredArray(file, start, header.shape, header.dtype)
         inner.seek(0)
         try:
             return np.lib.format.read_array(inner, allow_pickle=False)
@@ -99,31 +118,3 @@ def _array(zipped: zipfile.ZipFile, name: str, file: Path) -> np.ndarray:
             raise refusal(
                 file, f"field {name!r}", expected="a whole array", got=said(error)
             ) from error
-
-
-def _check_header(inner: IO[bytes], size: int, file: Path, name: str) -> None:
-    """Raise unless the header is numpy's, holds no objects, and fits the number of bytes behind it."""
-    import numpy as np
-
-    try:
-        version = np.lib.format.read_magic(inner)
-        readers: dict[Any, Any] = {
-            (1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0,
-        }  # fmt: skip
-        shape, _, dtype = readers[version](inner)
-    except (ValueError, KeyError) as error:
-        raise refusal(
-            file, f"field {name!r}", expected="an array as numpy stores it", got=said(error)
-        ) from error
-    if dtype.hasobject:
-        message = (
-            f"{file}: field {name!r}: expected numbers or text, got Python objects (a pickle, which would "
-            "run code). It was not loaded. Save numbers, or text of a fixed length: array.astype(str)."
-        )
-        raise UntrustedModel(message)
-    expected = inner.tell() + math.prod(shape) * dtype.itemsize
-    if expected != size:
-        raise refusal(
-            file, f"field {name!r}", expected=f"{expected} bytes for shape {tuple(shape)} of {dtype}",
-            got=str(size), hint="Was the file copied to its end?",
-        )  # fmt: skip

@@ -16,6 +16,7 @@ import numpy as np
 
 from dlaudit.audit.files import refusal, said
 from dlaudit.datasets.cells import missing
+from dlaudit.errors import LoadError
 from dlaudit.models import airlock
 
 EMPTY = frozenset(
@@ -109,7 +110,7 @@ def _decoded(file: Path, encoding: str) -> str:
     return text
 
 
-def _checked_names(header: Sequence[str], file: Path, separator: str) -> list[str]:
+def _checked_names(header: Sequence[str], file: object, separator: str) -> list[str]:
     names = [name.strip() or f"{NAMELESS}{number}" for number, name in enumerate(header, start=1)]
     for name in names:
         if names.count(name) > 1:
@@ -162,33 +163,74 @@ def _text_values(texts: Sequence[str | None]) -> np.ndarray:
 
 
 def read_parquet(file: Path, *, as_text: Sequence[str] = ()) -> dict[str, Column]:
-    """The columns of a Parquet file. Raises LoadError, also where pyarrow is not installed."""
+    """The columns of a Parquet or Arrow file. Raises LoadError, also where pyarrow is not installed."""
+    return of_frame(_frame(file, _readers()), file, as_text=as_text)
+
+
+def read_arrow(files: Sequence[Path], *, as_text: Sequence[str] = ()) -> dict[str, Column]:
+    """The columns of Arrow files that are parts of one table, one below the other."""
+    import pandas as pd
+
+    readers = _readers()
+    frames = [_frame(file, readers) for file in files]
+    for file, frame in zip(files, frames, strict=True):
+        if list(frame.columns) != list(frames[0].columns):
+            raise refusal(
+                file, "columns", expected=", ".join(frames[0].columns), got=", ".join(frame.columns)
+            )
+    return of_frame(pd.concat(frames, ignore_index=True), files[0].parent, as_text=as_text)
+
+
+def _readers() -> dict[bytes, Any]:
+    """First bytes -> what reads such a file into a table of Arrow. Raises LoadError without pyarrow."""
     try:
-        from pyarrow import parquet
+        from pyarrow import ipc, memory_map, parquet
     except ImportError as error:
         raise refusal(
-            file, expected="pyarrow to read Parquet", got="an installation without it",
+            None, "pyarrow", expected="it to read Parquet and Arrow", got="an installation without it",
             hint="Install it: pip install 'dlaudit[parquet]'.",
         ) from error  # fmt: skip
+
+    def arrow(reader: Any) -> Any:
+        return lambda file: reader(memory_map(str(file))).read_all()
+
+    return {
+        b"PAR1": parquet.read_table, b"ARRO": arrow(ipc.open_file),
+        b"\xff\xff\xff\xff": arrow(ipc.open_stream),
+    }  # fmt: skip
+
+
+def _frame(file: Path, readers: dict[bytes, Any]) -> Any:
+    """A file of columns as a frame whose columns keep their written names."""
     with file.open("rb") as opened:
-        if opened.read(4) != b"PAR1":
-            raise refusal(
-                file, expected="a Parquet file", got=f"a file of the kind: {airlock.kind_of(file)}"
-            )
+        read = readers.get(opened.read(4))
+    if read is None:
+        raise refusal(
+            file,
+            expected="a Parquet or Arrow file",
+            got=f"a file of the kind: {airlock.kind_of(file)}",
+        )
+    kind = "Parquet" if file.suffix.lower() not in {".arrow", ".feather"} else "Arrow"
     try:
-        table = parquet.read_table(file)
-        names = list(table.column_names)
-        frame = table.rename_columns([str(number) for number in range(len(names))]).to_pandas()
+        table = read(file)
+        names = _checked_names(list(table.column_names), file, ",")
+        return table.rename_columns(names).to_pandas()
+    except LoadError:
+        raise
     except Exception as error:
         raise refusal(
-            file, expected="a whole Parquet file", got=said(error), hint="Was it copied to its end?"
+            file, expected=f"a whole {kind} file", got=said(error), hint="Was it copied to its end?"
         ) from error
+
+
+def of_frame(frame: Any, place: object, *, as_text: Sequence[str] = ()) -> dict[str, Column]:
+    """The columns of a pandas frame. Raises LoadError if there is no row, or a name stands twice."""
+    names = _checked_names([str(name) for name in frame.columns], place, ",")
     if not len(frame):
-        raise refusal(file, expected="at least one row", got="none")
-    checked = _checked_names(names, file, ",")
+        raise refusal(place, expected="at least one row", got="none")
     return {
         name: _from_series(frame.iloc[:, number], as_text=name in as_text)
-        for number, name in enumerate(checked)
+        for number, name in enumerate(names)
     }
 
 

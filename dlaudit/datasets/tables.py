@@ -5,20 +5,24 @@ Knows the words of the plan; reading and checking stand in ``table_reading`` and
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from dlaudit.audit.files import identity, named_file, refusal
+from dlaudit.audit.evidence import fingerprint
+from dlaudit.audit.files import identity, named_file, named_path, refusal, said
 from dlaudit.audit.parts import Dataset
+from dlaudit.datasets.listing import inside
 from dlaudit.datasets.selection import index_file, selected
+from dlaudit.errors import nearest
 
 if TYPE_CHECKING:
     from dlaudit.datasets.table_reading import Column
 
 Value = bool | int | float | str
 
-PARQUET = {".parquet", ".pq"}
+PARQUET = {".parquet", ".pq", ".arrow", ".feather"}
 FEW = 20
 """A target, or a group that is not cut into bins, has at most so many values."""
 
@@ -105,20 +109,42 @@ def load_parquet(
     features: list[str] | None = None,
     rows: str | None = None,
 ) -> Dataset:
-    """A Parquet table (with the extra ``parquet``); the arguments are those of ``csv``.
+    """A Parquet or Arrow table (with the extra ``parquet``); the arguments are those of ``csv``.
 
-    Raises LoadError with all that does not fit, or if pyarrow is missing.
+    A folder holds a data set that was saved by Hugging Face's ``datasets``. Raises LoadError with all
+    that does not fit, or if pyarrow is missing.
     """
-    file = named_file(root, path, expected="a Parquet file")
+    parts = arrow_parts(named_path(root, path, expected="a table"))
+    file = parts[0] if parts else named_file(root, path, expected="a Parquet or Arrow file")
     declared = _declared(
         target=target, positive=positive, classes=classes, groups=groups, bins=bins, id=id, date=date,
         weight=weight, types=types, immutable=immutable, features=features,
     )  # fmt: skip
 
-    from dlaudit.datasets.table_reading import read_parquet
+    from dlaudit.datasets.table_reading import read_arrow, read_parquet
 
-    columns = read_parquet(file, as_text=_written(id, date))
-    return _dataset(columns, declared, file, root, rows)
+    as_text = _written(id, date)
+    columns = read_arrow(parts, as_text=as_text) if parts else read_parquet(file, as_text=as_text)
+    return _dataset(columns, declared, file, root, rows, more=parts[1:])
+
+
+def arrow_parts(folder: Path) -> list[Path]:
+    """The Arrow files of a data set that Hugging Face's ``datasets`` saved; none if it is no folder.
+
+    Raises LoadError where its list of files is missing, or leads out of the folder.
+    """
+    if not folder.is_dir():
+        return []
+    state = named_file(folder, "state.json", expected="a saved data set's list of files")
+    try:
+        names = [str(one["filename"]) for one in json.loads(state.read_bytes())["_data_files"]]
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise refusal(
+            state, expected="JSON that lists files under _data_files", got=said(error)
+        ) from error
+    if not names:
+        raise refusal(state, "_data_files", expected="at least one file", got="none")
+    return [inside(folder, name, what="an Arrow file") for name in names]
 
 
 def _declared(*, positive: Value | list[Value] | None, **declared: Any) -> dict[str, Any]:
@@ -146,10 +172,12 @@ def _dataset(
     file: Path,
     root: Path,
     rows: str | None,
+    *,
+    more: Sequence[Path] = (),
 ) -> Dataset:
     from dlaudit.datasets.table_schema import Schema, table_dataset
 
-    files = {"data": file}
+    files = {"data": file, **{f"data {number}": one for number, one in enumerate(more, start=1)}}
     if index := index_file(rows, root):
         files["rows"] = index
     settings = {**declared, "rows": None if index else rows}
@@ -159,6 +187,33 @@ def _dataset(
         columns, Schema(**declared), place=file, name=file.name, rows=selected(rows, root, n),
         fingerprint=fingerprint, facts=facts,
     )  # fmt: skip
+
+
+def from_frame(frame: Any, declared: Mapping[str, Any], *, name: str = "frame") -> Dataset:
+    """A pandas frame as a data set. declared: ``target`` and whatever else ``csv`` takes of a table.
+
+    Raises LoadError with all that does not fit.
+    """
+    from dlaudit.datasets.arrays import array_digest
+    from dlaudit.datasets.table_reading import of_frame
+    from dlaudit.datasets.table_schema import Schema, table_dataset
+
+    known = set(Schema._fields)
+    if strange := sorted(set(declared) - known):
+        raise refusal(
+            name,
+            strange[0],
+            expected="a word of tables",
+            got="none",
+            hint=nearest(strange[0], known),
+        )
+    if "target" not in declared:
+        raise refusal(name, "target", expected="the column of labels", got="nothing")
+    made = _declared(**{"positive": None, **declared})
+    columns = of_frame(frame, name, as_text=_written(declared.get("id"), declared.get("date")))
+    content = fingerprint((key, array_digest(column.values)) for key, column in columns.items())
+    whole, _ = identity({}, made, digests={"data": content})
+    return table_dataset(columns, Schema(**made), place=name, name=name, fingerprint=whole)
 
 
 class ColumnDescription(NamedTuple):

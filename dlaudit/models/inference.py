@@ -13,7 +13,7 @@ from dlaudit.models import airlock
 
 ACCEPTED = (
     "net.py:factory with weights (.safetensors, or a state dict .pt), TorchScript (.pt), torch.export "
-    "(.pt2), ONNX (.onnx), skops (.skops), f.py:function"
+    "(.pt2), ONNX (.onnx), skops (.skops), XGBoost (.json, .ubj), LightGBM (.txt), f.py:function"
 )
 
 
@@ -39,10 +39,21 @@ def infer(path: Path) -> str:
         return loader
     if found.suffix == ".onnx" and kind == "unknown":
         return "onnx"
+    if kind == "unknown" and (trees := _trees(found)):
+        return trees
     hint = ""
     if kind == "pickle":
         hint = "A pickle runs code when it is read: save it with torch.save(net.state_dict(), …) or skops."
     raise refusal(found, expected=ACCEPTED, got=f"a file of the kind: {kind}", hint=hint)
+
+
+def _trees(file: Path) -> str:
+    """The library that saved boosted trees, by how their files begin."""
+    with file.open("rb") as opened:
+        start = opened.read(256)
+    if start.startswith(b"tree\n"):
+        return "lightgbm"
+    return "xgboost" if start.startswith(b"{") and b"learner" in start else ""
 
 
 def _of_code(file: Path, name: str) -> str:

@@ -6,6 +6,7 @@ Knows names, sizes and places of entries; never unpacks one to disk.
 from __future__ import annotations
 
 import stat
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -57,6 +58,18 @@ def opened(zipped: zipfile.ZipFile, name: str, place: object) -> Iterator[IO[byt
             yield inner
     except DAMAGE as error:
         raise damaged(place, error) from error
+
+
+def content_starts(zipped: zipfile.ZipFile, entry: zipfile.ZipInfo) -> int:
+    """Where an entry's bytes begin in the archive. Raises LoadError if its header is damaged."""
+    file = zipped.fp
+    assert file is not None  # noqa: S101  (the archive is open)
+    file.seek(entry.header_offset)
+    header = file.read(LOCAL_HEADER)
+    if len(header) < LOCAL_HEADER:
+        raise damaged(entry.filename, EOFError("its header is cut off"))
+    name, extra = struct.unpack("<HH", header[26:30])
+    return entry.header_offset + LOCAL_HEADER + int(name) + int(extra)
 
 
 def kind_of(names: list[str]) -> str:

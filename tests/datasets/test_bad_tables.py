@@ -86,8 +86,8 @@ def test_all_that_is_wrong_is_told_together(tmp_path):
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"", "empty file"), (b"a,y\n1,0\n", "expected a Parquet file"),
-        (b"PAR1 cut off", "expected a whole Parquet file"), (None, "got a folder"),
+        (b"", "empty file"), (b"a,y\n1,0\n", "expected a Parquet or Arrow file"),
+        (b"PAR1 cut off", "expected a whole Parquet file"), (None, r"state\.json: expected a saved data set"),
     ],
 )  # fmt: skip
 def test_a_bad_parquet_file_is_refused(tmp_path, content, said):

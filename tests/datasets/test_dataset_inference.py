@@ -29,7 +29,7 @@ def test_a_folder_holds_pictures_and_a_function_is_a_factory(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("d.npy", b"\x93NUMPY", "Save x and y together"), ("d.xlsx", b"PK", "a file called d.xlsx"),
+        ("d.npy", b"\x93NUMPY", "Say where the labels are"), ("d.xlsx", b"PK", "a file called d.xlsx"),
         ("f.py", b"", "Write .*f.py:factory"), ("d", b"", "an empty file"),
         ("gone", None, "nothing of this name"),
     ],

@@ -1,0 +1,169 @@
+"""Loads texts with labels, one JSON object a line, as rows of token ids.
+
+Knows lines and fields; how a text becomes tokens is told by a function of the plan, or else by its
+bytes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dlaudit.audit.code_files import code_files
+from dlaudit.audit.files import identity, named_file, named_function, refusal, said
+from dlaudit.audit.parts import Dataset
+from dlaudit.datasets.selection import index_file, selected
+from dlaudit.errors import nearest
+from dlaudit.models import airlock
+
+if TYPE_CHECKING:
+    import numpy as np
+
+LENGTH = 256
+PADDING = 0
+LINE = 16 * 1024 * 1024
+"""Bytes of one line."""
+
+
+def load(
+    *,
+    root: Path,
+    path: str,
+    text: str = "text",
+    label: str = "label",
+    id: str | None = None,
+    groups: list[str] | None = None,
+    classes: list[str] | None = None,
+    tokenizer: str | None = None,
+    length: int = LENGTH,
+    rows: str | None = None,
+) -> Dataset:
+    """JSON Lines as x (n, length) int64 of token ids, cut or filled up with 0.
+
+    text, label, id, groups: names of fields. tokenizer: ``f.py:function``, from a text to a list of ids
+    (without it: the bytes of its UTF-8, each plus 1). classes: names in order (default: sorted). The
+    texts stay with the rows, as the column ``text``. Raises LoadError with the line.
+    """
+    if length < 1:
+        raise refusal(None, "length", expected="a whole number of at least 1", got=str(length))
+    file = named_file(root, path, expected="a file of JSON Lines")
+    files = {"data": file}
+    tokens = _bytes
+    if tokenizer is not None:
+        code, function = named_function(root, tokenizer, field="tokenizer")
+        files |= {f"tokenizer {key}": one for key, one in code_files(code).items()}
+        tokens = function
+    wanted = [text, label, *([id] if id else []), *(groups or [])]
+    columns: dict[str, list[Any]] = {name: [] for name in wanted}
+    places: list[int] = []
+    for number, row in _rows(file):
+        for name in wanted:
+            columns[name].append(_cell(row, name, file, number, optional=name in (groups or [])))
+        places.append(number)
+    if not places:
+        raise refusal(file, expected="at least one line", got="none")
+    for number, one in zip(places, columns[text], strict=True):
+        if not isinstance(one, str):
+            raise refusal(
+                file,
+                f"line {number}: field {text!r}",
+                expected="text",
+                got=f"a {type(one).__name__}",
+            )
+    if index := index_file(rows, root):
+        files["rows"] = index
+    settings = {
+        "fields": wanted, "classes": classes, "tokenizer": tokenizer, "length": length,
+        "rows": None if index else rows,
+    }  # fmt: skip
+    fingerprint, facts = identity(files, settings)
+
+    import numpy as np
+
+    from dlaudit.datasets.arrays import ArrayDataset
+    from dlaudit.datasets.fields import labels
+
+    chosen = selected(rows, root, len(places))
+    keep = np.arange(len(places)) if chosen is None else chosen
+    texts = [columns[text][row] for row in keep]
+    x, cut = _tokenised(texts, tokens, length, place=f"{file}: tokenizer")
+    y, names = labels(np.array([str(columns[label][row]) for row in keep]), file, classes or ())
+    ids = [str(columns[id][row]) for row in keep] if id else keep.astype(str)
+    return ArrayDataset(
+        x, y, name=file.name, classes=names, id=np.asarray(ids), kind="tokens", fingerprint=fingerprint,
+        groups={
+            name: np.array([columns[name][row] for row in keep], dtype=object) for name in groups or []
+        },
+        columns={"text": np.asarray(texts)},
+        facts={**facts, "tokenizer": tokenizer or "bytes", "cut_texts": cut},
+    )  # fmt: skip
+
+
+def _rows(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Each line's number and object. Raises LoadError."""
+    kind = airlock.kind_of(file)
+    if kind != "unknown":
+        raise refusal(file, expected="JSON Lines (text)", got=f"a file of the kind: {kind}")
+    with file.open("rb") as opened:
+        for number, line in enumerate(iter(lambda: opened.readline(LINE + 1), b""), start=1):
+            if len(line) > LINE:
+                raise refusal(file, f"line {number}", expected=f"at most {LINE} bytes", got="more")
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
+            except (ValueError, RecursionError) as error:
+                raise refusal(
+                    file, f"line {number}", expected="a JSON object in UTF-8", got=said(error)
+                ) from error
+            if not isinstance(row, dict):
+                raise refusal(
+                    file, f"line {number}", expected="a JSON object", got=f"a {type(row).__name__}"
+                )
+            yield number, row
+
+
+def _cell(row: dict[str, Any], name: str, file: Path, number: int, *, optional: bool) -> Any:
+    """A field's value: text, number or truth value; None only where it may be missing."""
+    value = row.get(name)
+    if value is None and optional:
+        return None
+    if value is None:
+        got = "nothing" if name in row else f"only {', '.join(row) or 'none'}"
+        hint = "" if name in row else nearest(name, row)
+        raise refusal(
+            file, f"line {number}: field {name!r}", expected="a value", got=got,
+            hint=hint if hint.startswith("Did you mean") else "",
+        )  # fmt: skip
+    if not isinstance(value, str | int | float):
+        raise refusal(
+            file, f"line {number}: field {name!r}", expected="text or a number",
+            got=f"a {type(value).__name__}",
+        )  # fmt: skip
+    return value
+
+
+def _bytes(text: str) -> list[int]:
+    return [byte + 1 for byte in text.encode("utf-8", "replace")]
+
+
+def _tokenised(
+    texts: Sequence[str], tokens: Callable[[str], Any], length: int, *, place: str
+) -> tuple[np.ndarray, int]:
+    """(n, length) int64, and how many texts were cut. Raises LoadError for what are no ids."""
+    import numpy as np
+
+    x = np.full((len(texts), length), PADDING, dtype=np.int64)
+    cut = 0
+    for row, text in enumerate(texts):
+        try:
+            ids = np.asarray(tokens(text)).reshape(-1)
+        except Exception as error:
+            raise refusal(place, expected="token ids of a text", got=said(error)) from error
+        if len(ids) and (ids.dtype.kind not in "iu" or ids.min() < 0):
+            raise refusal(place, expected="whole numbers of at least 0", got=f"{ids[:3].tolist()}")
+        cut += len(ids) > length
+        x[row, : min(length, len(ids))] = ids[:length]
+    return x, cut

@@ -1,0 +1,82 @@
+"""Loads inputs and labels from single arrays (.npy), which stay on disk.
+
+Knows which file holds what; refuses objects, which are pickles.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dlaudit.audit.files import identity, named_file, refusal
+from dlaudit.audit.parts import Dataset
+from dlaudit.datasets.selection import index_file, selected
+from dlaudit.models import airlock
+
+if TYPE_CHECKING:
+    from dlaudit.datasets.streamed import StoredArray
+
+
+def load(
+    *,
+    root: Path,
+    path: str,
+    labels: str,
+    id: str | None = None,
+    groups: dict[str, str] | None = None,
+    mask: str | None = None,
+    scale: float | str | None = None,
+    channel_axis: int | None = None,
+    tokens: bool = False,
+    classes: list[str] | None = None,
+    rows: str | None = None,
+) -> Dataset:
+    """Inputs in one .npy, labels in another; of any size, because inputs are read batch by batch.
+
+    id, mask: further files; groups: attribute -> file. The rest is as for ``npz``. Raises LoadError,
+    UntrustedModel for arrays of Python objects.
+    """
+    named = {"x": path, "y": labels} | {
+        key: written for key, written in (("id", id), ("mask", mask)) if written is not None
+    }
+    named |= {f"group_{name}": written for name, written in (groups or {}).items()}
+    files = {
+        key: named_file(root, written, expected="an array (.npy)") for key, written in named.items()
+    }
+    stored = {key: _stored(file) for key, file in files.items()}
+    fields = {
+        key: array if key == "x" else array.rows(slice(None)) for key, array in stored.items()
+    }
+    whole = dict(files)
+    if index := index_file(rows, root):
+        whole["rows"] = index
+    settings = {
+        "scale": scale, "channel_axis": channel_axis, "tokens": tokens, "classes": classes,
+        "rows": None if index else rows,
+    }  # fmt: skip
+    fingerprint, facts = identity(whole, settings)
+
+    from dlaudit.datasets.fields import dataset_of
+
+    x = stored["x"]
+    return dataset_of(
+        fields, place=files["x"], name=files["x"].name, classes=classes or (), scale=scale,
+        channel_axis=channel_axis, tokens=tokens,
+        rows=selected(rows, root, x.shape[0] if x.ndim else 0), fingerprint=fingerprint, facts=facts,
+    )  # fmt: skip
+
+
+def _stored(file: Path) -> StoredArray:
+    """Where a file's numbers lie. Raises LoadError, UntrustedModel."""
+    airlock.admit(file, accepts={"numpy array"}, expected="an array (numpy.save)")
+
+    from dlaudit.datasets.streamed import StoredArray, header_of
+
+    with file.open("rb") as opened:
+        header = header_of(opened, file.stat().st_size, file)
+    if header.fortran and len(header.shape) > 1:
+        raise refusal(
+            file, expected="an array stored row by row", got="one stored column by column",
+            hint="numpy.save(file, numpy.ascontiguousarray(x)) stores it row by row.",
+        )  # fmt: skip
+    return StoredArray(file, header.start, header.shape, header.dtype)

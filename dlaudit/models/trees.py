@@ -1,0 +1,225 @@
+"""Loads boosted trees from the files that XGBoost and LightGBM write themselves.
+
+Knows both libraries, and how their raw scores stand for classes; refuses pickles of their models. The
+files are data: their readers run no code of the file's.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from dlaudit.audit.files import identity, named_file, refusal, said
+from dlaudit.audit.parts import Model
+from dlaudit.audit.record import Card
+from dlaudit.models import airlock
+from dlaudit.models.declared import checked_batch, checked_bounds, checked_classes
+
+if TYPE_CHECKING:
+    import numpy as np
+
+BATCH = 4096
+FORMS = {
+    "binary:logistic": "logit", "binary:logitraw": "logit", "multi:softprob": "logits",
+    "multi:softmax": "logits", "binary": "logit", "multiclass": "logits",
+}  # fmt: skip
+"""Objective of training -> what its raw scores are."""
+
+QUANTITIES = (
+    "reg:",
+    "count:",
+    "regression",
+    "poisson",
+    "quantile",
+    "huber",
+    "fair",
+    "mape",
+    "gamma",
+    "tweedie",
+)
+"""Objectives whose predictions are numbers, by how they begin."""
+
+
+class Opened(NamedTuple):
+    """score: (B, F) -> raw scores; value: (B, F) -> predictions; width: features."""
+
+    score: Callable[[np.ndarray], np.ndarray]
+    value: Callable[[np.ndarray], np.ndarray]
+    objective: str
+    width: int
+    runtime: str
+
+
+def load_xgboost(
+    *,
+    root: Path,
+    path: str,
+    bounds: list[Any] | None = None,
+    classes: list[str] | None = None,
+    batch: int = BATCH,
+) -> Model:
+    """A booster that XGBoost saved (``.json`` or ``.ubj``; with the extra ``xgboost``).
+
+    Inputs are arrays, columns in the order of training; empty cells are NaN. Margins become logits; an
+    objective of regression predicts values. bounds: ``[low, high]`` of valid inputs. Raises LoadError.
+    """
+    return _loaded(
+        root, path, bounds, classes, batch, _xgboost, "a model saved by XGBoost (.json, .ubj)"
+    )
+
+
+def load_lightgbm(
+    *,
+    root: Path,
+    path: str,
+    bounds: list[Any] | None = None,
+    classes: list[str] | None = None,
+    batch: int = BATCH,
+) -> Model:
+    """A booster that LightGBM saved as text (with the extra ``lightgbm``).
+
+    The arguments are those of ``xgboost``. Raises LoadError.
+    """
+    return _loaded(
+        root, path, bounds, classes, batch, _lightgbm, "a model saved by LightGBM (text)"
+    )
+
+
+def _loaded(  # noqa: PLR0917  (one call for both loaders)
+    root: Path,
+    path: str,
+    bounds: list[Any] | None,
+    classes: list[str] | None,
+    batch: int,
+    read: Callable[[Path], Opened],
+    expected: str,
+) -> Model:
+    limits, names = checked_bounds(bounds), checked_classes(classes or [])
+    size = checked_batch(batch)
+    file = named_file(root, path, expected=expected)
+    kind = airlock.kind_of(file)
+    if kind != "unknown":
+        raise refusal(
+            file, expected=expected, got=f"a file of the kind: {kind}",
+            hint="A pickle of a model runs code: save it with booster.save_model(…)."
+            if kind == "pickle" else "",
+        )  # fmt: skip
+    opened = read(file)
+    form = FORMS.get(opened.objective, "")
+    quantity = opened.objective.startswith(QUANTITIES)
+    if not form and not quantity:
+        known = ", ".join(FORMS)
+        raise refusal(
+            file,
+            "objective",
+            expected=f"one of {known}, or of regression",
+            got=repr(opened.objective),
+        )
+    fingerprint, facts = identity({"model": file})
+    card = Card(
+        name=file.name, fingerprint=fingerprint,
+        facts={
+            "kind": "boosted trees", "objective": opened.objective, "features": opened.width, **facts,
+            "airlock": {"model": "boosted trees, read as data"}, "runtime": opened.runtime,
+        },
+    )  # fmt: skip
+
+    def fitting(answer: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
+        def answered(x: np.ndarray) -> np.ndarray:
+            if x.ndim != 2 or x.shape[1] != opened.width:
+                raise refusal(
+                    file, "input", expected=f"{opened.width} features per sample, as in training",
+                    got=f"shape {x.shape[1:]}",
+                )  # fmt: skip
+            return answer(x)
+
+        return answered
+
+    if quantity:
+        from dlaudit.models.quantities import Answering
+
+        return Answering(fitting(opened.value), card=card, bounds=limits, batch=size)
+
+    from dlaudit.models.black_box import BlackBox
+
+    return BlackBox(
+        fitting(opened.score), card=card, bounds=limits, classes=names, batch=size, form=form
+    )
+
+
+def _xgboost(file: Path) -> Opened:
+    try:
+        import xgboost
+    except ImportError as error:
+        raise _missing(file, "xgboost") from error
+    booster = xgboost.Booster({"nthread": 1})
+    content = file.read_bytes()
+    if content[:1] != b"{":
+        raise refusal(file, expected="a model saved by XGBoost (.json, .ubj)", got="other bytes")
+    try:
+        booster.load_model(bytearray(content))
+        objective = json.loads(booster.save_config())["learner"]["objective"]["name"]
+        width = int(booster.num_features())
+    except Exception as error:
+        raise _unreadable(file, "XGBoost", error) from error
+
+    def given(x: np.ndarray) -> Any:
+        return xgboost.DMatrix(x, nthread=1, feature_names=booster.feature_names)
+
+    return Opened(
+        lambda x: booster.predict(given(x), output_margin=True), lambda x: booster.predict(given(x)),
+        objective, width, f"xgboost {xgboost.__version__}",
+    )  # fmt: skip
+
+
+def _lightgbm(file: Path) -> Opened:
+    import numpy as np
+
+    try:
+        import lightgbm
+    except ImportError as error:
+        raise _missing(file, "lightgbm") from error
+    try:
+        text = file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise refusal(file, expected="a model saved by LightGBM (text)", got="no text") from error
+    # Its reader ends the whole process on some files that are cut off: these never reach it.
+    if not text.startswith("tree\n") or "\nend of parameters\n" not in text:
+        raise refusal(
+            file, expected="a whole model saved by LightGBM (text)",
+            got="text without its first or last line", hint="Was the file copied to its end?",
+        )  # fmt: skip
+    objective = next(
+        (
+            line.partition("=")[2].split(" ")[0]
+            for line in text.splitlines()
+            if line.startswith("objective=")
+        ),
+        "",
+    )
+    try:
+        booster = lightgbm.Booster(model_str=text)
+        width = int(booster.num_feature())
+    except Exception as error:
+        raise _unreadable(file, "LightGBM", error) from error
+    return Opened(
+        lambda x: np.asarray(booster.predict(x, raw_score=True, num_threads=1)),
+        lambda x: np.asarray(booster.predict(x, num_threads=1)),
+        objective, width, f"lightgbm {lightgbm.__version__}",
+    )  # fmt: skip
+
+
+def _missing(file: Path, library: str) -> Exception:
+    return refusal(
+        file, expected=f"{library} to read it", got="an installation without it",
+        hint=f"Install it: pip install 'dlaudit[{library}]'.",
+    )  # fmt: skip
+
+
+def _unreadable(file: Path, library: str, error: Exception) -> Exception:
+    return refusal(
+        file, expected=f"a whole model saved by {library}", got=said(error)[:200],
+        hint="Was the file copied to its end?",
+    )  # fmt: skip

@@ -1,0 +1,162 @@
+"""Boosted trees answer as their own libraries do, and files that are none are refused in one sentence."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+
+import lightgbm
+import numpy as np
+import pytest
+import xgboost
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dlaudit.audit.parts import Batch
+from dlaudit.errors import LoadError
+from dlaudit.models import infer, trees
+
+X = np.random.default_rng(0).normal(size=(200, 3))
+TWO = (X[:, 0] + X[:, 1] > 0).astype(int)
+THREE = np.digitize(X[:, 1], [-0.5, 0.5])
+LOADERS = {"xgboost": trees.load_xgboost, "lightgbm": trees.load_lightgbm}
+
+
+@pytest.fixture(scope="session")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("trees")
+    for name, y, theirs, other in (
+        ("two", TWO, "binary:logistic", "binary"), ("three", THREE, "multi:softprob", "multiclass"),
+        ("number", X[:, 0], "reg:squarederror", "regression"), ("rank", THREE, "rank:pairwise", "lambdarank"),
+    ):  # fmt: skip
+        more = {"num_class": 3} if name == "three" else {}
+        data = xgboost.DMatrix(X, y)
+        booster = xgboost.train({"objective": theirs, "max_depth": 2, **more}, data, 4)
+        booster.save_model(folder / f"{name}.json")
+        booster.save_model(folder / f"{name}.ubj")
+        group = [200] if name == "rank" else None
+        booster = lightgbm.train(
+            {"objective": other, "verbose": -1, "num_leaves": 4, "num_threads": 1, **more},
+            lightgbm.Dataset(X, y, group=group), 4,
+        )  # fmt: skip
+        booster.save_model(folder / f"{name}.txt")
+    return folder
+
+
+@pytest.mark.parametrize("name", ["two", "three"])
+@pytest.mark.parametrize("suffix", ["json", "ubj", "txt"])
+def test_logits_stand_for_the_library_s_own_probabilities(saved, name, suffix):
+    path = saved / f"{name}.{suffix}"
+    use = infer(path)
+    assert use == ("lightgbm" if suffix == "txt" else "xgboost")
+    model = LOADERS[use](root=saved, path=path.name)
+    if use == "xgboost":
+        booster = xgboost.Booster()
+        booster.load_model(path)
+        expected = booster.predict(xgboost.DMatrix(X))
+    else:
+        expected = lightgbm.Booster(model_file=path).predict(X)
+    model.recognise(X)
+    given = model.logits(X).softmax(1).numpy()
+    if name == "two":
+        expected = np.stack([1 - expected, expected], axis=1)
+    np.testing.assert_allclose(given, expected, atol=1e-5)
+    assert model.offers == {"decisions", "logits"}
+    assert (model.logits(X).argmax(1).numpy() == (TWO if name == "two" else THREE)).mean() > 0.7
+
+
+@pytest.mark.parametrize("path", ["number.json", "number.txt"])
+def test_regression_predicts_values(saved, path):
+    model = LOADERS[infer(saved / path)](root=saved, path=path)
+    values = model.values(Batch(X, np.zeros(200), np.arange(200).astype(str)))
+    assert np.corrcoef(values, X[:, 0])[0, 1] > 0.9
+    assert model.offers == {"values"}
+
+
+def test_empty_cells_take_the_branch_that_was_learned(saved):
+    gaps = X.copy()
+    gaps[::2, 1] = np.nan
+    booster = xgboost.Booster(model_file=str(saved / "two.json"))
+    model = trees.load_xgboost(root=saved, path="two.json")
+    margin = booster.predict(xgboost.DMatrix(gaps), output_margin=True)
+    np.testing.assert_allclose(model.logits(gaps).numpy()[:, 1], margin, atol=1e-6)
+
+
+def spoil(folder: Path, name: str, how) -> None:
+    path = folder / name
+    path.write_bytes(how(path.read_bytes()))
+
+
+def changed(content: bytes) -> bytes:
+    described = json.loads(content)
+    described["learner"]["objective"]["name"] = "no:such"
+    return json.dumps(described).encode()
+
+
+COMMON = [
+    ("empty", lambda _: b"", {}, "got an empty file"),
+    ("half", lambda c: c[: len(c) // 2], {}, "whole model saved by"),
+    ("text", lambda _: b"hello", {}, "expected a"), ("JSON", lambda _: b"{}", {}, "expected a"),
+    ("binary", lambda _: b"\xff\xfe\0\1", {}, "expected a"),
+    ("a pickle", lambda _: pickle.dumps([1]), {}, "booster.save_model"),
+    ("HDF5", lambda _: b"\x89HDF\r\n\x1a\n", {}, "HDF5"), ("a zip", lambda _: b"PK\3\4cut", {}, "damaged"),
+    ("missing", lambda c: c, {"path": "gone.bin"}, "nothing of this name"),
+    ("a folder", lambda c: c, {"path": "."}, "got a folder"),
+    ("no name", lambda c: c, {"path": ""}, "expected"),
+    ("bounds reversed", lambda c: c, {"bounds": [1, 0]}, "bounds: expected low below high"),
+    ("one class", lambda c: c, {"classes": ["a"]}, "classes: expected at least two"),
+    ("no batch", lambda c: c, {"batch": 0}, "batch: expected"),
+    ("cut by a line", lambda c: c[:-300], {}, "expected a whole model"),
+    ("a link to nothing", lambda c: c, {"path": "dangling"}, "got a link to nothing"),
+]  # fmt: skip
+ROWS = [
+    *(("xgboost", "two.json", *row) for row in COMMON), *(("lightgbm", "two.txt", *row) for row in COMMON),
+    ("xgboost", "two.json", "another objective", changed, {}, "expected"),
+    ("xgboost", "rank.json", "a ranking", lambda c: c, {"path": "rank.json"}, "objective: expected one of"),
+    ("lightgbm", "rank.txt", "a ranking", lambda c: c, {"path": "rank.txt"}, "objective: expected one of"),
+]  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("row", ROWS, ids=[f"{row[0]}: {row[2]}" for row in ROWS])
+def test_what_is_no_model_is_refused_in_one_sentence(saved, tmp_path, row):
+    use, name, _, how, args, said = row
+    (tmp_path / name).write_bytes((saved / name).read_bytes())
+    (tmp_path / "dangling").symlink_to("nowhere")
+    spoil(tmp_path, name, how)
+    with pytest.raises(LoadError) as refused:
+        LOADERS[use](root=tmp_path, **({"path": name} | args))
+    assert said in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("path", ["two.json", "two.txt"])
+def test_inputs_of_another_width_are_refused(saved, path):
+    model = LOADERS[infer(saved / path)](root=saved, path=path)
+    with pytest.raises(
+        LoadError, match=r"expected 3 features per sample, as in training, got shape \(2,\)"
+    ):
+        model.recognise(X[:, :2])
+
+
+@pytest.mark.parametrize("library", ["xgboost", "lightgbm"])
+def test_without_the_library_the_extra_is_named(saved, monkeypatch, library):
+    monkeypatch.setitem(__import__("sys").modules, library, None)
+    path = "two.json" if library == "xgboost" else "two.txt"
+    with pytest.raises(LoadError, match=rf"dlaudit\[{library}\]"):
+        LOADERS[library](root=saved, path=path)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 100_000), st.binary(min_size=1, max_size=3))
+def test_a_damaged_booster_of_xgboost_is_loaded_or_refused(saved, position, noise):
+    content = bytearray((saved / "two.json").read_bytes())
+    position %= len(content)
+    content[position : position + len(noise)] = noise
+    (saved / "damaged.json").write_bytes(content)
+    try:
+        model = trees.load_xgboost(root=saved, path="damaged.json")
+        assert model.offers
+    except LoadError as error:
+        assert "damaged.json" in str(error)  # noqa: PT017
