@@ -28,6 +28,28 @@ def trigger_png(mask: np.ndarray, pattern: np.ndarray) -> bytes:
     return _png(_bars(mask.ravel(), np.broadcast_to(pattern, mask.shape).ravel()))
 
 
+def rows_png(x: np.ndarray, *, across: int = 6) -> bytes:
+    """PNG bytes: pictures side by side, ``across`` in a line. x: (n, C, H, W) or (n, H, W)."""
+    span = float(np.ptp(x)) or 1.0
+    scaled = (x - x.min()) / span
+    shown = [
+        np.moveaxis(one, 0, -1)
+        if one.ndim == 3 and len(one) == 3
+        else one.reshape(-1, *one.shape[-2:]).mean(0)
+        for one in scaled
+    ]
+    lines = [_enlarged(shown[k : k + across]) for k in range(0, len(shown), across)]
+    width = max(line.shape[1] for line in lines)
+    rows = []
+    for line in lines:
+        full = np.full((line.shape[0] + GAP, width, 3), 255, dtype=np.uint8)
+        full[: line.shape[0], : line.shape[1]] = line
+        rows.append(full)
+    from PIL import Image
+
+    return _png(Image.fromarray(np.concatenate(rows)))
+
+
 def _seen(mask: np.ndarray, pattern: np.ndarray) -> np.ndarray:
     """The trigger on a black picture: (H, W), or (H, W, 3) for colours, scaled to [0, 1]."""
     channels = pattern.reshape(-1, *mask.shape)
@@ -40,14 +62,20 @@ def _panels(panels: list[np.ndarray]) -> Image:
     """Pictures in [0, 1] side by side, enlarged by whole pixels."""
     from PIL import Image
 
-    large = []
+    return Image.fromarray(_enlarged(panels))
+
+
+def _enlarged(panels: list[np.ndarray]) -> np.ndarray:
+    """(H, W, 3) bytes of pictures in [0, 1], each (h, w) or (h, w, 3), with gaps between them."""
+    large: list[np.ndarray] = []
     for panel in panels:
         colours = panel if panel.ndim == 3 else np.repeat(panel[:, :, None], 3, axis=2)
         times = max(1, SIDE // max(colours.shape[:2]))
         pixels = np.round(255 * np.clip(colours, 0, 1)).astype(np.uint8)
+        if large:
+            large.append(np.full((len(large[0]), GAP, 3), 255, dtype=np.uint8))
         large.append(pixels.repeat(times, axis=0).repeat(times, axis=1))
-    gap = np.full((len(large[0]), GAP, 3), 255, dtype=np.uint8)
-    return Image.fromarray(np.concatenate([large[0], gap, large[1]], axis=1))
+    return np.concatenate(large, axis=1)
 
 
 def _bars(mask: np.ndarray, pattern: np.ndarray) -> Image:

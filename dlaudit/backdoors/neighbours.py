@@ -1,0 +1,68 @@
+"""Whether rows that look alike carry the same label: no model is asked, so none can hide anything.
+
+Knows inputs and labels; never the audited model. Blind to poison that keeps its right label.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from dlaudit.backdoors.latent import Basis
+
+NEIGHBOURS = 10
+DIMENSIONS = 32
+MOST = 20_000
+"""Rows that neighbours are sought among, drawn at random where there are more: the cost stays linear."""
+
+
+class Neighbourhood(NamedTuple):
+    """Rows to compare with, in a plain embedding: principal components of the inputs."""
+
+    basis: Basis
+    rows: np.ndarray
+    y: np.ndarray
+    number: np.ndarray
+
+    @classmethod
+    def of(cls, x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> Neighbourhood:
+        """x: (n, *input); y: (n,) labels as given."""
+        number = np.sort(rng.permutation(len(x))[:MOST])
+        flat = x[number].reshape(len(number), -1).astype(np.float32)
+        basis = Basis.of(flat[rng.permutation(len(flat))[:5000]], most=DIMENSIONS)
+        return cls(basis, basis.on(flat), y[number], number)
+
+    def disagreement(
+        self, x: np.ndarray, y: np.ndarray, *, own: np.ndarray | None = None
+    ) -> np.ndarray:
+        """d_i: share of the nearest rows, weighted by closeness, that carry another label; (n,).
+
+        own: the number of each row among those that the neighbourhood was made of, so that no row is
+        its own neighbour. Closeness is 1 / rank: ties among few neighbours would say little.
+        """
+        from sklearn.neighbors import NearestNeighbors
+
+        k = min(NEIGHBOURS + 1, len(self.rows))
+        near = NearestNeighbors(n_neighbors=k).fit(self.rows)
+        found = np.empty(len(x))
+        for start in range(0, len(x), 4096):
+            part = slice(start, start + 4096)
+            at = near.kneighbors(self.basis.on(x[part].reshape(len(x[part]), -1)))[1]
+            self_ = np.zeros(at.shape, bool) if own is None else self.number[at] == own[part, None]
+            weight = np.where(self_, 0.0, 1 / np.arange(1, k + 1))
+            other = (self.y[at] != y[part, None]) * weight
+            found[part] = other.sum(axis=1) / np.maximum(weight.sum(axis=1), 1e-12)
+        return found
+
+    def nearest(self, x: np.ndarray, *, apart: np.ndarray | None = None) -> np.ndarray:
+        """(n,) places in ``number`` of the row most like each; apart: each row's own, left out."""
+        from sklearn.neighbors import NearestNeighbors
+
+        k = 1 if apart is None else min(2, len(self.rows))
+        near = NearestNeighbors(n_neighbors=k).fit(self.rows)
+        at: np.ndarray = near.kneighbors(self.basis.on(x.reshape(len(x), -1)))[1]
+        if apart is None or k == 1:
+            return at[:, 0]
+        itself = self.number[at[:, 0]] == apart
+        return np.where(itself, at[:, 1], at[:, 0])
