@@ -109,11 +109,13 @@ class Bench:
         keep_samples: int = 0,
         context: Mapping[str, Any] | None = None,
         ending: Sequence[Rule] = (),
+        root: Path | None = None,
     ) -> None:
         """run: the run's id; cache: a folder shared by the workers, for clean answers.
 
         context: what the plan declares of the system's use, which no measurement can show. ending:
-        the run's rules, if it may stop as soon as they are decided.
+        the run's rules, if it may stop as soon as they are decided. root: the folder that the plan's
+        paths are relative to, by default the current one.
         """
         self.model = subject.model
         self.models = subject.models
@@ -129,11 +131,18 @@ class Bench:
         self._plan_seed = plan_seed
         self._store = store
         self._ending = tuple(ending)
+        self._root = root or Path()
 
     @property
     def classes(self) -> tuple[str, ...]:
         """The class names, by index."""
         return self.model.classes
+
+    def file(self, written: str) -> Path:
+        """The readable file that a parameter of the plan calls ``written``. Raises LoadError."""
+        from dlaudit.audit.files import named_file
+
+        return named_file(self._root, written)
 
     def rng(self, purpose: str = "") -> np.random.Generator:
         """Randomness of the whole run, for what is not done block by block."""

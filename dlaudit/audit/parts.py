@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
@@ -26,6 +26,8 @@ from dlaudit.audit.record import (
 from dlaudit.errors import NotOffered
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import numpy as np
     from torch import Tensor, nn
 
@@ -239,6 +241,14 @@ class Check(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """
         del facts, context
         return ()
+
+    def open_files(self, find: Callable[[str], Path]) -> None:
+        """Read the files that its parameters name, before anything is measured.
+
+        find: the readable file that a plan calls so, relative to the plan; raises LoadError. Whatever
+        AuditError is raised ends the audit (exit code 2). ``bench.file`` finds the same files later.
+        """
+        del find
 
 
 class Suite(msgspec.Struct, frozen=True, kw_only=True):
