@@ -42,7 +42,8 @@ class History(Check, frozen=True, kw_only=True):
     needs: ClassVar[Needs] = Needs()
     measures: ClassVar[tuple[str, ...]] = (
         "overtraining_signs", "validation_loss_trend", "validation_loss_turned", "early_stopping_missed",
-        "shipped_not_best", "loss_above_best", "best_epoch", "accuracy_below_best", "nonfinite_epochs", "diverged_epochs",
+        "shipped_not_best", "loss_above_best", "best_epoch", "accuracy_below_best", "nonfinite_epochs",
+        "diverged_epochs",
     )  # fmt: skip
 
     path: str | None = None

@@ -138,15 +138,15 @@ def _columns(path: Path, names: Sequence[str], declared: Mapping[str, str]) -> d
         found[role] = name
     meant: dict[str, list[str]] = {}
     for name in names:
-        if name not in found.values() and (role := role_of(name)) and role not in found:
-            meant.setdefault(role, []).append(name)
-    for role, candidates in meant.items():
+        if name not in found.values() and (said := role_of(name)) and said not in found:
+            meant.setdefault(said, []).append(name)
+    for part, candidates in meant.items():
         if len(candidates) > 1:
             raise _refusal(
-                path, f"one column for {role}",
-                f"{_listed(candidates)}. Say which: columns = {{ {role} = {candidates[0]!r} }}",
+                path, f"one column for {part}",
+                f"{_listed(candidates)}. Say which: columns = {{ {part} = {candidates[0]!r} }}",
             )  # fmt: skip
-        found[role] = candidates[0]
+        found[part] = candidates[0]
     if "time" not in found:
         by_word = {name.strip().lower(): name for name in names}
         if known := [by_word[word] for word in TIMES if word in by_word]:

@@ -93,6 +93,14 @@ SUITE = Suite(
             LEVEL_OF_ACCURACY,
             at_least=0.1,
         ),
+        _rule(
+            "overfitting.baseline",
+            "gain",
+            "a model that a classical one beats on the same data is more than is needed: harder to "
+            "explain, dearer to run, and no better.",
+            LEVEL_OF_ACCURACY,
+            at_least=0.0,
+        ),
     ),
     sentence=(
         "The gap between accuracy on the training split and on the test split is stated with its "

@@ -256,7 +256,7 @@ path = "{path}"
         ("history.cvs", "", "Did you mean history.csv?"),
         ("history.csv", "shipped_epoch = 99", "expected one with a validation loss, from 1 to 18, got 99"),
         ("history.csv", 'columns = {{ val_loss = "v" }}', "expected a column 'v' for val_loss"),
-        ("history.csv", 'columns = {{ vall_loss = "v" }}', "vall_loss: nothing is called so. Did you mean val"),
+        ("history.csv", 'columns = {{ vall_loss = "v" }}', "vall_loss: nothing is called so. Did you"),
     ],
 )  # fmt: skip
 def test_a_plan_with_a_wrong_history_ends_before_anything_is_measured(
