@@ -37,7 +37,7 @@ from dlaudit.audit.record import (
     Undefined,
     Verdict,
 )
-from dlaudit.audit.registry import Part, Registry
+from dlaudit.audit.registry import CHECK_GROUPS, Part, Registry
 from dlaudit.errors import AuditError
 
 if TYPE_CHECKING:
@@ -328,6 +328,7 @@ def suite_problems(suite: Suite, registry: Registry) -> list[str]:
     """A suite's runs name checks that build, and its rules name what these measure."""
     problems = []
     measures: dict[str, tuple[str, ...]] = {}
+    known = {part.name for group in CHECK_GROUPS for part in registry.parts(group)}
     for run, written in suite.runs.items():
         params = dict(written)
         try:
@@ -339,6 +340,9 @@ def suite_problems(suite: Suite, registry: Registry) -> list[str]:
         problems += [f"{run}{problem}" for problem in wrong]
         measures[run] = check.measures if check else ()
     for rule in suite.rules:
+        if rule.run not in measures and rule.run in known:
+            # A rule of a check that a plan may add: it waits until the plan does.
+            measures[rule.run] = registry.check(rule.run).get().measures
         if rule.run not in measures:
             problems.append(f"a rule speaks of the run {rule.run!r}, which it has not")
         elif rule.measurement not in measures[rule.run]:

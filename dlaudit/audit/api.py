@@ -126,7 +126,9 @@ def _live(
         ),
         max_samples=plan.max_samples, seed=plan.seed,
     )  # fmt: skip
-    executor = LiveExecutor(described(plan, subject, registry), Workplace(subject, registry))
+    root = Path(source.root)
+    opened = described(plan, subject, registry, root)
+    executor = LiveExecutor(opened, Workplace(subject, registry, root))
     record, run_folder = run_audit(source, executor, folder, events=Events())
 
     def report(record: AuditRecord, name: str, path: Path) -> str:

@@ -111,12 +111,14 @@ class Bench:
         context: Mapping[str, Any] | None = None,
         ending: Sequence[Rule] = (),
         registry: Registry | None = None,
+        root: Path | None = None,
     ) -> None:
         """run: the run's id; cache: a folder shared by the workers, for clean answers.
 
         context: what the plan declares of the system's use, which no measurement can show. ending:
         the run's rules, if it may stop as soon as they are decided. registry: where further parts are
-        found; that of the installed packages if None.
+        found; that of the installed packages if None. root: the folder that the plan's paths are
+        relative to, by default the current one.
         """
         self.model = subject.model
         self.models = subject.models
@@ -138,6 +140,7 @@ class Bench:
         self._store = store
         self._ending = tuple(ending)
         self._registry = registry
+        self._root = root or Path()
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -149,6 +152,12 @@ class Bench:
         from dlaudit.audit.registry import Registry
 
         return (self._registry or Registry()).find(group, name).get()
+
+    def file(self, written: str) -> Path:
+        """The readable file that a parameter of the plan calls ``written``. Raises LoadError."""
+        from dlaudit.audit.files import named_file
+
+        return named_file(self._root, written)
 
     def rng(self, purpose: str = "") -> np.random.Generator:
         """Randomness of the whole run, for what is not done block by block."""

@@ -26,6 +26,8 @@ from dlaudit.audit.record import (
 from dlaudit.errors import NotOffered
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import numpy as np
     import torch
     from torch import Tensor, nn
@@ -245,6 +247,14 @@ class Check(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """
         del facts, context
         return ()
+
+    def open_files(self, find: Callable[[str], Path]) -> None:
+        """Read the files that its parameters name, before anything is measured.
+
+        find: the readable file that a plan calls so, relative to the plan; raises LoadError. Whatever
+        AuditError is raised ends the audit (exit code 2). ``bench.file`` finds the same files later.
+        """
+        del find
 
 
 class Request(NamedTuple):

@@ -12,6 +12,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import msgspec
 
 from dlaudit.audit.bench import Bench, Subject, derive_seed
 from dlaudit.audit.evidence import EvidenceStore
+from dlaudit.audit.files import named_file
 from dlaudit.audit.guard import Guard
 from dlaudit.audit.parameters import build
 from dlaudit.audit.parts import Check, Yielded
@@ -40,7 +42,7 @@ from dlaudit.audit.record import (
     canonical,
 )
 from dlaudit.audit.registry import ImportFailed, Registry
-from dlaudit.audit.subject import first_rows, open_subject
+from dlaudit.audit.subject import collected, first_rows, open_subject
 from dlaudit.audit.training import train_function
 from dlaudit.errors import AuditError, PlanError
 
@@ -121,9 +123,10 @@ class WrongYield(AuditError):
 class Workplace:
     """An opened subject at which one job after the other is performed."""
 
-    def __init__(self, subject: Subject, registry: Registry) -> None:
-        """subject: opened once; registry: where checks are found."""
+    def __init__(self, subject: Subject, registry: Registry, root: Path | None = None) -> None:
+        """subject: opened once; registry: where checks are found; root: of the plan's paths."""
         self.subject = subject
+        self.root = root
         self.registry = registry
         self._guard = Guard(subject)
 
@@ -134,7 +137,7 @@ class Workplace:
         bench = Bench(
             subject, run=job.run.id, plan_seed=job.plan_seed, store=EvidenceStore(folder),
             cache=folder / WORK, block=job.block, keep_samples=job.keep_samples,
-            context=job.context, ending=job.ending, registry=self.registry,
+            context=job.context, ending=job.ending, registry=self.registry, root=self.root,
         )  # fmt: skip
         before = [model.passes.cost for model in models_of(subject)]
         outcome: Outcome
@@ -162,11 +165,12 @@ def open_workplace(source: Source) -> tuple[Opened, Workplace]:
     """Read the plan and open what it names, in this process. Raises PlanError with all mistakes."""
     registry = source.registry()
     plan = read(source, registry)
-    subject = open_subject(plan, Path(source.root), registry)
-    what = described(plan, subject, registry)
+    root = Path(source.root)
+    subject = open_subject(plan, root, registry)
+    what = described(plan, subject, registry, root)
     if source.calibrate:
         what = msgspec.structs.replace(what, speed=speed(subject), observed=observed(subject))
-    return what, Workplace(subject, registry)
+    return what, Workplace(subject, registry, root)
 
 
 def speed(subject: Subject) -> tuple[float, float] | None:
@@ -207,9 +211,12 @@ def observed(subject: Subject) -> tuple[float, float] | None:
     return (min(low for low, _ in ends), max(high for _, high in ends)) if ends else None
 
 
-def described(plan: Plan, subject: Subject, registry: Registry) -> Opened:
-    """The plan and the cards of what was opened. Raises PlanError where a check objects to them."""
-    if problems := objections(plan, subject, registry):
+def described(plan: Plan, subject: Subject, registry: Registry, root: Path | None = None) -> Opened:
+    """The plan and the cards of what was opened. Raises PlanError where a check objects to them.
+
+    root: the folder that the plan's paths are relative to, by default the current one.
+    """
+    if problems := objections(plan, subject, registry, root or Path()):
         raise PlanError(*problems)
     suites = []
     for name in plan.suites:
@@ -234,8 +241,8 @@ def described(plan: Plan, subject: Subject, registry: Registry) -> Opened:
     )
 
 
-def objections(plan: Plan, subject: Subject, registry: Registry) -> list[str]:
-    """What the plan's checks object to in the data and the declarations, each with its place."""
+def objections(plan: Plan, subject: Subject, registry: Registry, root: Path) -> list[str]:
+    """What the plan's checks object to in data, declarations and files, each with its place."""
     found = []
     for spec in plan.runs:
         check = None
@@ -247,6 +254,8 @@ def objections(plan: Plan, subject: Subject, registry: Registry) -> list[str]:
         if check is not None:
             said = check.objections(subject.data.card.facts, plan.context)
             found += [f'checks."{spec.id}".{problem}' for problem in said]
+            with collected(found, f'checks."{spec.id}": '):
+                check.open_files(partial(named_file, root))
     return found
 
 
