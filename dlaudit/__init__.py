@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         Artifact,
         AuditRecord,
         Card,
+        Catalogue,
         Caveat,
         Cost,
         Interval,
@@ -57,6 +58,7 @@ _HOMES = {
         "Artifact",
         "AuditRecord",
         "Card",
+        "Catalogue",
         "Caveat",
         "Cost",
         "Interval",
@@ -73,8 +75,9 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [  # noqa: RUF022  (grouped by what they are for)
     "Answers", "Artifact", "ArrayDataset", "Attack", "AuditRecord", "Batch", "Bench", "Card",
-    "Caveat", "Check", "Cost", "Dataset", "Decisions", "Epsilon", "Interval", "Measurement", "Meta",
-    "Model", "Needs", "Requirement", "Rule", "Suite", "Threat", "TorchModel", "Undefined", "audit",
+    "Catalogue", "Caveat", "Check", "Cost", "Dataset", "Decisions", "Epsilon", "Interval",
+    "Measurement", "Meta", "Model", "Needs", "Requirement", "Rule", "Suite", "Threat", "TorchModel",
+    "Undefined", "audit",
 ]  # fmt: skip
 
 
