@@ -62,9 +62,10 @@ def filled(written: dict[str, Any]) -> Catalogue:
     msgspec.ValidationError for a value that does not fit.
     """
     framework = written.get("framework", "")
-    known = {*Requirement.__struct_fields__}
-    if strange := [key for item in written["items"] for key in item if key not in known]:
-        message = f"the catalogue {framework!r} has an item with the unknown key {strange[0]!r}"
+    strange = {*written} - {*Catalogue.__struct_fields__}
+    strange |= {key for item in written["items"] for key in item} - {*Requirement.__struct_fields__}
+    if strange:
+        message = f"the catalogue {framework!r} has the unknown key {min(strange)!r}"
         raise ValueError(message)
     items = [{"framework": framework, **item} for item in written["items"]]
     return msgspec.convert({**written, "items": items}, Catalogue, strict=False)
