@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         Artifact,
         AuditRecord,
         Card,
+        Catalogue,
         Caveat,
         Cost,
         Interval,
@@ -62,6 +63,7 @@ _HOMES = {
         "Artifact",
         "AuditRecord",
         "Card",
+        "Catalogue",
         "Caveat",
         "Cost",
         "Interval",
@@ -79,8 +81,8 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [  # noqa: RUF022  (grouped by what they are for)
     "Answers", "Artifact", "ArrayDataset", "Attack", "AuditRecord", "Batch", "Bench", "Card",
-    "Caveat", "Check", "Cost", "Dataset", "Decisions", "Epsilon", "Explainer", "Interval",
-    "Measurement", "Meta", "Model", "Needs", "NotExplained", "Request", "Requirement",
+    "Catalogue", "Caveat", "Check", "Cost", "Dataset", "Decisions", "Epsilon", "Explainer",
+    "Interval", "Measurement", "Meta", "Model", "Needs", "NotExplained", "Request", "Requirement",
     "Rule", "Suite", "Threat", "TorchModel", "Undefined", "audit",
 ]  # fmt: skip
 

@@ -11,6 +11,7 @@ Knows what a part must keep to; no suite. A plug-in's own test is one line::
 from __future__ import annotations
 
 import inspect
+import re
 import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -19,6 +20,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from dlaudit.audit.bench import Subject
+from dlaudit.audit.catalogues import doubled
+from dlaudit.audit.catalogues import opened as opened_book
+from dlaudit.audit.findings import applies
 from dlaudit.audit.parameters import build, parameters_of
 from dlaudit.audit.parts import Check, Dataset, Model, Suite
 from dlaudit.audit.perform import Job, Workplace
@@ -159,8 +163,8 @@ def conforms(
 ) -> None:
     """Raise NotConforming, with every reason, unless the part keeps to the contract of its kind.
 
-    kind: ``check``, ``attack``, ``model``, ``dataset``, ``suite`` or ``renderer``. plugins: files
-    to load it from. args: parameters of the check, or arguments of the loader.
+    kind: ``check``, ``attack``, ``model``, ``dataset``, ``suite``, ``renderer`` or
+    ``catalogue``. plugins: files to load it from. args: parameters of the check, or arguments of the loader.
     """
     group = kind if kind.endswith("s") else f"{kind}s"
     registry = Registry(tuple(Path(plugin).resolve() for plugin in plugins))
@@ -179,6 +183,8 @@ def conforms(
             problems += suite_problems(part.get(), registry)
         case "renderers":
             problems += renderer_problems(part.get())
+        case "catalogues":
+            problems += catalogue_problems(name, registry)
         case _:
             problems.append(f"there is no conformance kit for {group}")
     if problems:
@@ -368,6 +374,33 @@ def renderer_problems(render: Callable[..., str]) -> list[str]:
         for run in ("toy.failing", "toy.crashed", "toy.skipped")
         if run not in text
     ]
+    return problems
+
+
+def catalogue_problems(name: str, registry: Registry) -> list[str]:
+    """A catalogue reads alike each time, and its items have ids of their own, citations and dates."""
+    try:
+        first, second = opened_book(name, registry), opened_book(name, registry)
+    except AuditError as error:
+        return [str(error)]
+    problems = []
+    if first.sha256 != second.sha256:
+        problems.append("two readings of it differ")
+    if not len(first):
+        problems.append("it has no items")
+    ids = {item.id for item in first}
+    problems += [f"the id {one!r} is used twice" for one in doubled([first])]
+    for item in first:
+        if not re.fullmatch(r"[\w.-]+:[\w.-]+", item.id):
+            problems.append(f"the id {item.id!r} is not of the form `framework:item`")
+        if not (item.cite and (item.paraphrase or item.title)):
+            problems.append(f"{item.id} lacks its citation or what it says")
+        if item.replaced_by and item.replaced_by not in ids:
+            problems.append(f"{item.id} was replaced by {item.replaced_by!r}, which is not there")
+        try:
+            applies(item.applies_from, first.dated, annex_iii=None)
+        except ValueError as error:
+            problems.append(f"{item.id}: its date cannot be read: {error}")
     return problems
 
 

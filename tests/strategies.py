@@ -11,11 +11,14 @@ from dlaudit.audit.record import (
     Artifact,
     AuditRecord,
     Card,
+    Catalogue,
+    CatalogueCard,
     Caveat,
     CheckRun,
     Cost,
     Errored,
     Executor,
+    Feed,
     Finding,
     FindingStatus,
     Interval,
@@ -24,6 +27,7 @@ from dlaudit.audit.record import (
     Requirement,
     Rule,
     Skipped,
+    Statement,
     Status,
     SuiteCard,
     Undefined,
@@ -154,6 +158,36 @@ requirements = st.builds(
     applies_from=text,
     addressee=text,
     suites=tuples(text),
+    source=text,
+    confidence=text,
+    replaced_by=text,
+    concerns=tuples(text),
+    fact=text,
+)
+feeds = st.builds(Feed, title=text, checks=tuples(text), but=tuples(text))
+book = {
+    "framework": text,
+    "version": text,
+    "dated": st.dates(),
+    "note": text,
+    "sources": st.dictionaries(text, text, max_size=1),
+    "confidence": st.dictionaries(text, text, max_size=1),
+    "feeds": st.dictionaries(text, feeds, max_size=1),
+}
+catalogue_cards = st.builds(
+    CatalogueCard, name=text, items=count, sha256=digests, warning=text, **book
+)
+catalogues = st.builds(Catalogue, items=tuples(requirements), **book)
+statements = st.builds(
+    Statement,
+    what=text,
+    statement=text,
+    who=text,
+    role=text,
+    date=st.none() | st.dates(),
+    document_sha256=st.just("") | digests,
+    not_applicable=st.booleans(),
+    stale=text,
 )
 findings = st.builds(
     Finding,
@@ -184,6 +218,8 @@ records = st.builds(
     requirements=tuples(requirements, 1),
     findings=tuples(findings, 1),
     suites=tuples(suites, 1),
+    catalogues=tuples(catalogue_cards, 1),
+    statements=tuples(statements, 1),
 )
 """Whole records: every field filled, nothing in agreement with anything else."""
 
@@ -194,11 +230,14 @@ EVERY: dict[type, st.SearchStrategy] = {
     Artifact: artifacts,
     AuditRecord: records,
     Card: cards,
+    Catalogue: catalogues,
+    CatalogueCard: catalogue_cards,
     Caveat: caveats,
     CheckRun: runs,
     Cost: costs,
     Errored: errored,
     Executor: executors,
+    Feed: feeds,
     Finding: findings,
     Interval: intervals,
     Measured: measured,
@@ -206,6 +245,7 @@ EVERY: dict[type, st.SearchStrategy] = {
     Requirement: requirements,
     Rule: rules,
     Skipped: skipped,
+    Statement: statements,
     SuiteCard: suites,
     Undefined: undefined,
     Verdict: verdicts,

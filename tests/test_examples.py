@@ -22,12 +22,14 @@ PARTS = [
     ("dataset", "class_arrays.folder", {"path": "holdout"}),
     ("suite", "house.release", {}),
     ("renderer", "verdict_table.tsv", {}),
+    ("catalogue", "release_rules.house", {}),
 ]
 
 PLAN = """
 name = "toy patches"
 seed = 1
 suites = ["house.release"]
+catalogues = ["eu_ai_act", "release_rules.house"]
 
 [model]
 use = "nearest_mean.class_means"
@@ -64,7 +66,7 @@ def files(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def record(files) -> AuditRecord:
-    """The audit that uses all six plug-ins at once."""
+    """The audit that uses all plug-ins at once."""
     words = [word for file in sorted(PLUGINS.glob("*.py")) for word in ("--plugin", file)]
     ended = dlaudit_command(
         "run", "audit.toml", *words, "--out", "out", "--executor", "inline",
@@ -101,6 +103,15 @@ def test_all_examples_work_together_in_one_audit(record, files):
     assert record.model.name == "means"
     sizes = [len(np.load(files / "holdout" / f"{name}.npy")) for name in CLASSES]
     assert record.data.facts["class_counts"] == sizes
+
+
+def test_a_guests_catalogue_stands_in_the_record_with_its_digest(record):
+    """Its items are found like those of the law, and nothing supports what no rule speaks of."""
+    own = [one for one in record.findings if one.requirement.startswith("house:")]
+    assert [one.status for one in own] == ["no-evidence", "human-process-needed", "no-evidence"]
+    assert [card.name for card in record.catalogues] == ["eu_ai_act", "release_rules.house"]
+    assert record.catalogues[1].items == 3
+    assert len(record.catalogues[1].sha256) == 64
 
 
 def test_the_code_of_a_plug_in_is_named_in_the_record_by_its_digest(record):

@@ -15,12 +15,15 @@ from typing import Any
 import msgspec
 
 import dlaudit
+from dlaudit.audit.catalogues import aged
+from dlaudit.audit.catalogues import opened as opened_book
+from dlaudit.audit.declared import Declaration, scope_of, statements
 from dlaudit.audit.executor import AnyExecutor, Limits, lost
-from dlaudit.audit.findings import Declaration, find
+from dlaudit.audit.findings import find
 from dlaudit.audit.judge import dated, judge_all
 from dlaudit.audit.perform import Job, Opened
 from dlaudit.audit.plan import Plan, RunSpec, Source
-from dlaudit.audit.record import AuditRecord, CheckRun, Requirement, canonical, read_record
+from dlaudit.audit.record import AuditRecord, CheckRun, canonical, read_record
 from dlaudit.audit.registry import Registry
 from dlaudit.audit.run_folder import Journal, RunFolder, Seal
 
@@ -70,7 +73,7 @@ def audit(
         if resume:
             events.resumed(len(journal.done))
         measure(opened.plan, executor, folder, journal, events)
-        record = concluded(opened, journal, executor, Registry())
+        record = concluded(opened, journal, executor, source.registry())
         folder.finish(record)
     return record, folder
 
@@ -111,6 +114,7 @@ def concluded(
 ) -> AuditRecord:
     """The record: what was measured, judged and found."""
     plan = opened.plan
+    books = {name: opened_book(name, registry) for name in plan.catalogues}
     assert journal.seal is not None  # noqa: S101  (claimed before anything is measured)
     record = AuditRecord(
         tool={"name": "dlaudit", "version": dlaudit.__version__},
@@ -128,7 +132,8 @@ def concluded(
         runs=tuple(journal.done[spec.id].run for spec in plan.runs),
         rules=plan.rules,
         waivers=plan.waivers,
-        requirements=catalogue(plan, registry),
+        requirements=tuple(item for book in books.values() for item in book),
+        catalogues=tuple(book.card(name) for name, book in books.items()),
     )
     # As it will be read again: a list is a list, also to whoever asked for it in Python.
     return judged(read_record(canonical(record)))
@@ -139,27 +144,25 @@ def judged(record: AuditRecord, *, today: date | None = None) -> AuditRecord:
     today = today or datetime.now(UTC).date()
     waivers = dated(record.waivers, today)
     verdicts = judge_all(record.rules, record.runs, waivers)
+    context = record.plan.get("context", {})
     written = record.plan.get("declarations", [])
     declarations = msgspec.convert(written, tuple[Declaration, ...], strict=False)
+    stated = statements(context, declarations, today=today, subjects=subjects(record))
     findings = find(
-        record.requirements, record.rules, verdicts, declarations,
-        today=today, annex_iii=annex_iii(record.plan.get("context", {})),
+        record.requirements, record.rules, verdicts, stated, today=today, scope=scope_of(context),
+        checks={run.id: run.check for run in record.runs},
+        feeds={suite: feed for card in record.catalogues for suite, feed in card.feeds.items()},
     )  # fmt: skip
-    return msgspec.structs.replace(record, waivers=waivers, verdicts=verdicts, findings=findings)
+    return msgspec.structs.replace(
+        record, waivers=waivers, verdicts=verdicts, findings=findings, statements=stated,
+        catalogues=tuple(aged(card, today) for card in record.catalogues),
+    )  # fmt: skip
 
 
-def annex_iii(context: dict[str, Any]) -> bool | None:
-    """Whether the plan declares an Annex III class, an Annex I product, or neither."""
-    if context.get("annex_iii"):
-        return True
-    return False if context.get("annex_i") else None
-
-
-def catalogue(plan: Plan, registry: Registry) -> tuple[Requirement, ...]:
-    """The requirements of the plan's catalogues."""
-    return tuple(
-        item for name in plan.catalogues for item in registry.find("catalogues", name).get()()
-    )
+def subjects(record: AuditRecord) -> frozenset[str]:
+    """The fingerprints of everything that was audited: models, data and their splits."""
+    cards = [record.model, *record.models.values(), record.data, *record.data.splits.values()]
+    return frozenset(card.fingerprint for card in cards)
 
 
 def environment(executor: AnyExecutor, device: str) -> dict[str, Any]:

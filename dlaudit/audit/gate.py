@@ -6,9 +6,10 @@ from pathlib import Path
 
 import msgspec
 
+from dlaudit.audit.catalogues import problem
 from dlaudit.audit.engine import judged
 from dlaudit.audit.parameters import shown
-from dlaudit.audit.plan import close, numbered, read_rules, read_waivers, source_of
+from dlaudit.audit.plan import numbered, read_rules, read_waivers, source_of
 from dlaudit.audit.record import AuditRecord
 from dlaudit.audit.run_folder import stored
 from dlaudit.errors import PlanError, nearest
@@ -35,17 +36,17 @@ def gate(run: Path, rules: Path | None = None) -> AuditRecord:
         written = []
     read = read_rules(written, problems, origin=rules.name)
     runs = [one.id for one in record.runs]
-    known = {one.id for one in record.requirements}
+    known = {one.id: one for one in record.requirements}
     problems += [
         f"rules[{position}].run: no run is called {rule.run!r}. {nearest(rule.run, runs)}"
         for position, rule in read.items()
         if rule.run not in runs
     ]
     problems += [
-        f"rules[{position}].requirements: the run's catalogues hold no {item!r}. {close(item, known)}"
+        f"rules[{position}].requirements: {wrong}"
         for position, rule in read.items()
         for item in rule.requirements
-        if item not in known
+        if (wrong := problem(item, known))
     ]
     waivers = read_waivers(source.table.get("waivers", {}), runs, problems)
     if problems:

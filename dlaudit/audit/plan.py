@@ -15,9 +15,11 @@ from typing import Any
 
 import msgspec
 
+from dlaudit.audit import catalogues as books
+from dlaudit.audit import declared
 from dlaudit.audit.bench import BLOCK
+from dlaudit.audit.declared import Declaration
 from dlaudit.audit.evidence import digest
-from dlaudit.audit.findings import Declaration
 from dlaudit.audit.parameters import argument_problems, build, converted, parameters_of, shown
 from dlaudit.audit.parts import Epsilon, Suite
 from dlaudit.audit.record import Errored, Rule, Scalar, Skipped, Waiver, canonical
@@ -226,6 +228,7 @@ class _Reader:
         trainings = self._value("train_budget", int, None, least=0)
         if trainings is not None:
             runs = self._within(trainings, runs)
+        self.problems += declared.problems(context)
         for wanted in self.source.formats:
             try:
                 self.registry.find("renderers", wanted)
@@ -485,22 +488,23 @@ class _Reader:
         rules: Iterable[tuple[str, Rule]],
         declarations: Mapping[int, Declaration],
     ) -> None:
-        known: set[str] = set()
+        opened = []
         for position, name in enumerate(catalogues):
             try:
-                known |= {item.id for item in self.registry.find("catalogues", name).get()()}
+                opened.append(books.opened(name, self.registry))
             except (UnknownName, ImportFailed) as error:
                 self.problems.append(f"catalogues[{position}]: {error}")
                 return
+        if twice := books.doubled(opened):
+            self.problems.append(f"catalogues: {twice[0]!r} is the id of two requirements")
+        known = {item.id: item for catalogue in opened for item in catalogue}
         asked = [(f"{place}.requirements", item) for place, r in rules for item in r.requirements]
         asked += [
             (f"declarations[{i}].requirement", d.requirement) for i, d in declarations.items()
         ]
         for place, item in asked:
-            if item not in known:
-                self.problems.append(
-                    f"{place}: no requirement is called {item!r}. {close(item, known)}"
-                )
+            if problem := books.problem(item, known):
+                self.problems.append(f"{place}: {problem}")
 
     def _waivers(self) -> tuple[Waiver, ...]:
         written = self._table("waivers")
@@ -623,12 +627,6 @@ def infer(group: str, path: Path) -> str:
     from dlaudit.datasets import infer as infer_data
 
     return infer_data(path)
-
-
-def close(item: str, known: Iterable[str]) -> str:
-    """The nearest name out of many, or none: a list of 271 helps nobody."""
-    hint = nearest(item, known)
-    return hint if hint.startswith("Did you") else "`dlaudit list catalogues` names the catalogues."
 
 
 def told(error: UnknownName) -> str:

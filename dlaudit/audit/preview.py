@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import UTC, datetime
 
+from dlaudit.audit.catalogues import aged
+from dlaudit.audit.catalogues import opened as opened_book
 from dlaudit.audit.executor import Limits, executor_of
 from dlaudit.audit.parameters import build
 from dlaudit.audit.parts import Check
@@ -27,9 +30,10 @@ def preview(source: Source, executor: str = "process") -> str:
     finally:
         running.close()
     plan = opened.plan
-    requirements = tuple(
-        item for name in plan.catalogues for item in registry.find("catalogues", name).get()()
-    )
+    books = [(name, opened_book(name, registry)) for name in plan.catalogues]
+    requirements = tuple(item for _, book in books for item in book)
+    today = datetime.now(UTC).date()
+    warnings = [aged(book.card(name), today).warning for name, book in books]
     sizes = ", ".join(f"{split} {n}" for split, n in opened.sizes.items())
     lines = [
         f"{plan.name}: {opened.model.name} on {opened.data.name} ({sizes}; {len(opened.classes)} classes)",
@@ -44,6 +48,7 @@ def preview(source: Source, executor: str = "process") -> str:
         "",
         "Requirements",
         *articles(plan, requirements),
+        *(f"  {warning}" for warning in warnings if warning),
     ]
     return "\n".join(lines)
 

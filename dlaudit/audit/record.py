@@ -7,8 +7,10 @@ must stay readable for as long as the system's documents are kept (AI Act, Artic
 
 from __future__ import annotations
 
+import hashlib
 import math
 import operator
+from collections.abc import Iterator
 from datetime import date
 from typing import Any, Literal
 
@@ -17,6 +19,8 @@ import msgspec
 SCHEMA = "dlaudit-record/1"
 
 Scalar = bool | int | float | str
+Day = date
+"""For structs whose field is called ``date``, which would hide the type."""
 Status = Literal["pass", "fail", "inconclusive", "not_assessed"]
 FindingStatus = Literal[
     "supported-in-scope",
@@ -294,7 +298,14 @@ class Verdict(Value, frozen=True, kw_only=True):
 
 
 class Requirement(Value, frozen=True, kw_only=True):
-    """An item of a framework. ``kind``: T a test can feed it, D declared fact, P human process."""
+    """An item of a framework. ``kind``: T a test can feed it, D declared fact, P human process.
+
+    source: how its text was read, in a grade that the catalogue explains. confidence: how sure the
+    date of application is: ``settled``, ``second-hand``, ``unsettled`` or ``contested``.
+    replaced_by: the item was deleted, and this one took its place. concerns: the points of the AI
+    Act's Annex III it speaks of alone (``5b``, or ``5`` for all of 5). fact: the key of the plan's
+    ``[context]`` that states it.
+    """
 
     id: str
     framework: str
@@ -305,6 +316,90 @@ class Requirement(Value, frozen=True, kw_only=True):
     applies_from: str = ""
     addressee: str = ""
     suites: tuple[str, ...] = ()
+    source: str = ""
+    confidence: str = ""
+    replaced_by: str = ""
+    concerns: tuple[str, ...] = ()
+    fact: str = ""
+
+
+class Feed(Value, frozen=True, kw_only=True):
+    """What can feed items of one suite: checks by the beginnings of their names."""
+
+    title: str
+    checks: tuple[str, ...]
+    but: tuple[str, ...] = ()
+
+
+class CatalogueCard(Value, frozen=True, kw_only=True):
+    """Which catalogue was used: a framework, its version, and the day it was last looked at.
+
+    sources: what each grade in ``Requirement.source`` means. feeds: the suites that its items
+    name. warning: why it should not be relied on today, empty if nothing is known.
+    """
+
+    name: str
+    framework: str
+    version: str = ""
+    dated: date
+    note: str = ""
+    sources: dict[str, str] = {}
+    confidence: dict[str, str] = {}
+    feeds: dict[str, Feed] = {}
+    items: int
+    sha256: str
+    warning: str = ""
+
+
+class Catalogue(Value, frozen=True, kw_only=True):
+    """A framework's items as data, of a date. ``sha256`` is over everything else in it."""
+
+    framework: str
+    version: str = ""
+    dated: date
+    note: str = ""
+    sources: dict[str, str] = {}
+    confidence: dict[str, str] = {}
+    feeds: dict[str, Feed] = {}
+    items: tuple[Requirement, ...]
+
+    def __iter__(self) -> Iterator[Requirement]:
+        """Go through the items."""
+        return iter(self.items)
+
+    def __len__(self) -> int:
+        """Count the items."""
+        return len(self.items)
+
+    @property
+    def sha256(self) -> str:
+        """The digest of the whole catalogue, as canonical JSON."""
+        return hashlib.sha256(canonical(self)).hexdigest()
+
+    def card(self, name: str) -> CatalogueCard:
+        """What a record keeps of it beside the items."""
+        return CatalogueCard(
+            name=name, framework=self.framework, version=self.version, dated=self.dated,
+            note=self.note, sources=self.sources, confidence=self.confidence, feeds=self.feeds,
+            items=len(self.items), sha256=self.sha256,
+        )  # fmt: skip
+
+
+class Statement(Value, frozen=True, kw_only=True):
+    """Something that people state and nobody tested: of an item, or of a key of ``[context]``.
+
+    what: a requirement's id, or ``context.<key>``. who and role: empty where the plan names nobody.
+    stale: why it does not count any more, empty while it does.
+    """
+
+    what: str
+    statement: str
+    who: str = ""
+    role: str = ""
+    date: Day | None = None
+    document_sha256: str = ""
+    not_applicable: bool = False
+    stale: str = ""
 
 
 class Finding(Value, frozen=True, kw_only=True):
@@ -356,6 +451,8 @@ class AuditRecord(Value, frozen=True, kw_only=True):
     requirements: tuple[Requirement, ...] = ()
     findings: tuple[Finding, ...] = ()
     suites: tuple[SuiteCard, ...] = ()
+    catalogues: tuple[CatalogueCard, ...] = ()
+    statements: tuple[Statement, ...] = ()
 
     def _repr_html_(self) -> str:
         """Show the verdicts in a notebook."""

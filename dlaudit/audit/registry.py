@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from dlaudit.audit.evidence import file_digest
 from dlaudit.audit.parts import Check, Dataset, Explainer, Model, Suite
-from dlaudit.audit.record import AuditRecord
+from dlaudit.audit.record import AuditRecord, Catalogue
 from dlaudit.errors import AuditError, PlanError, UnknownName
 
 GROUPS = (
@@ -135,7 +135,8 @@ class Registry:
         if not parts:
             message = (
                 f"{path.name}: defines no part. Expected a class of Check, Attack, Explainer, Model or "
-                "Dataset, a Suite, or a function annotated `-> Model`, `-> Dataset` or `(AuditRecord) -> str`"
+                "Dataset, a Suite, or a function annotated `-> Model`, `-> Dataset`, `-> Catalogue` or "
+                "`(AuditRecord) -> str`"
             )
             raise PlanError(message)
         for group, name, value in parts:
@@ -175,8 +176,8 @@ def parts_of(module: ModuleType) -> list[tuple[str, str, object]]:
     """The (group, name, part) triples that a file defines.
 
     Subclasses of Attack, Check, Explainer, Model and Dataset by their class; suites as ``Suite`` values;
-    loaders and renderers as functions, by their annotations (``-> Model``, ``-> Dataset``,
-    ``(record: AuditRecord) -> str``).
+    loaders, catalogues and renderers as functions, by their annotations (``-> Model``,
+    ``-> Dataset``, ``-> Catalogue``, ``(record: AuditRecord) -> str``).
     """
     from dlaudit.attacks.base import Attack
 
@@ -214,6 +215,8 @@ def _function_group(function: Callable[..., object]) -> str | None:
         return "models"
     if inspect.isclass(returns) and issubclass(returns, Dataset):
         return "datasets"
+    if inspect.isclass(returns) and issubclass(returns, Catalogue):
+        return "catalogues"
     if returns is str and next(iter(hints.values()), None) is AuditRecord:
         return "renderers"
     return None

@@ -25,6 +25,11 @@ REPORTS = {
     "junit": "junit.xml",
     "sarif": "results.sarif",
     "md": "summary.md",
+    "csv": "measurements.csv",
+    "cyclonedx": "model.cdx.json",
+    "intoto": "test-result.intoto.json",
+    "model-index": "model-index.md",
+    "annex-iv": "annex-iv.md",
 }
 UNREADABLE = (msgspec.DecodeError, ValueError)
 """What msgspec raises for no JSON and for another shape, and for bytes that are no UTF-8."""

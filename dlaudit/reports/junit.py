@@ -3,7 +3,7 @@
 Knows test cases; refuses a silent green: what was not assessed is an ``<error>``, what failed or
 could not be decided a ``<failure>``, and only what is waived is ``<skipped>``. An errored or
 skipped run that no verdict tells of is a test case of its own, and a record without any rule holds
-one error.
+one error. Undefined numbers are no test cases: they stand in the output of a suite without any.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from xml.sax.saxutils import escape, quoteattr
 from dlaudit.audit.record import AuditRecord, Errored
 from dlaudit.reports import wording
 from dlaudit.reports.outline import NO_RULE, Judged, Outline, Unmeasured
+from dlaudit.reports.shortfalls import undefined
 
 Element = Literal["failure", "error", "skipped"]
 
@@ -49,6 +50,12 @@ def render(record: AuditRecord, folder: Path | None = None) -> str:
         for case in members:
             lines += _lines(case)
         lines.append("  </testsuite>")
+    if missing := undefined(outline):
+        lines += [
+            f'  <testsuite name="undefined numbers" {_counts([])}>',
+            f"    <system-out>{escape(chr(10).join(one.line for one in missing))}</system-out>",
+            "  </testsuite>",
+        ]
     lines.append("</testsuites>")
     return "\n".join(lines) + "\n"
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from dlaudit.audit.record import AuditRecord
 from dlaudit.reports import wording
 from dlaudit.reports.outline import NO_RULE, Judged, Outline, Unmeasured
+from dlaudit.reports.shortfalls import undefined
 
 MOST = 1_000_000
 """Bytes, below GitHub's 1 MiB for a step's summary: a longer one is dropped without an error."""
@@ -36,7 +37,7 @@ def render(record: AuditRecord, folder: Path | None = None) -> str:
     rows += [_run_row(one) for one in outline.unspoken]
     rows += [_rule_row(one) for one in outline.judged if one.status == "pass"]
     foot = _foot(outline)
-    budget = MOST - _bytes([*head, *foot]) - 400
+    budget = MOST - _bytes([*head, *foot]) - 800
     kept: list[str] = []
     for row in rows:
         budget -= len(row.encode()) + 1
@@ -48,7 +49,21 @@ def render(record: AuditRecord, folder: Path | None = None) -> str:
         kept.append(
             f"| | | | {left} left out: a summary has room for 1 MB. All are in the record. |"
         )
-    return "\n".join([*head, *kept, *foot]) + "\n"
+    return "\n".join([*head, *kept, *_missing(outline, budget), *foot]) + "\n"
+
+
+def _missing(outline: Outline, budget: int) -> list[str]:
+    """The numbers that do not exist, as far as there is room for them."""
+    lines = [f"- {quoted(one.line)}" for one in undefined(outline)]
+    kept: list[str] = []
+    for line in lines:
+        budget -= len(line.encode()) + 1
+        if budget < 0:
+            left = wording.counted(len(lines) - len(kept), "number")
+            kept.append(f"- {left} left out: a summary has room for 1 MB. All are in the record.")
+            break
+        kept.append(line)
+    return ["", "Numbers that do not exist, and why:", "", *kept] if kept else []
 
 
 def _head(outline: Outline) -> list[str]:

@@ -16,6 +16,7 @@ import dlaudit
 from dlaudit.audit.record import AuditRecord, Errored, canonical
 from dlaudit.reports import wording
 from dlaudit.reports.outline import NO_RULE, Judged, Outline, Unmeasured
+from dlaudit.reports.shortfalls import undefined
 
 MOST = 5000
 """Results that code scanning keeps of one run; the worst come first."""
@@ -138,7 +139,7 @@ def _described(id_: str, text: str) -> dict[str, Any]:
 
 
 def _invocation(outline: Outline, found: int) -> dict[str, Any]:
-    notes = [
+    notes: list[dict[str, Any]] = [
         {
             "level": "error",
             "message": {"text": _text(f"{one.run.id} {one.kind}: {one.reason}", MESSAGE)},
@@ -149,6 +150,10 @@ def _invocation(outline: Outline, found: int) -> dict[str, Any]:
             ),
         }
         for one in outline.unmeasured[:MOST]
+    ]
+    notes += [
+        {"level": "note", "message": {"text": _text(one.line, MESSAGE)}}
+        for one in undefined(outline)[:MOST]
     ]
     if found > MOST:
         left = f"{found - MOST} further results are left out; all are in record.json."

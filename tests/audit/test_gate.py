@@ -116,7 +116,7 @@ def test_what_the_run_has_not_measured_is_not_assessed(run: Path, tmp_path: Path
         (RULE + 'at_least = "x" }]',
          'rules[0].at_least: expected a number, got "x"'),
         (RULE + 'at_least = 1, requirements = ["aia:x"] }]',
-         "rules[0].requirements: the run's catalogues hold no 'aia:x'."),
+         "rules[0].requirements: no requirement is called 'aia:x'."),
         ('waivers.bed = { owner = "o", reason = "r", until = 2999-01-01 }',
          'waivers."bed": no run is called so. Did you mean bad?'),
         ("rules = [", "cannot be read as TOML"),

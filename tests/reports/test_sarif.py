@@ -111,7 +111,13 @@ def test_crashes_are_told_to_the_platform():
     assert call["exitCodeDescription"] == "Exit code 1: a rule failed"
     notes = call["toolExecutionNotifications"]
     assert notes[0]["exception"]["kind"] == "Timeout"
-    assert len(notes) == 3
+    assert [note["level"] for note in notes].count("error") == 3
+    undefined = [note["message"]["text"] for note in notes if note["level"] == "note"]
+    assert len(undefined) == 3
+    assert (
+        "fairness.disparity selection_rate_ratio (race = Native American): undefined: 18 samples"
+        in ("\n".join(undefined))
+    )
 
 
 def test_at_most_5000_results_are_written_worst_first_and_the_rest_is_counted():
