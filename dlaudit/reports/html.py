@@ -1,4 +1,4 @@
-"""The report as one HTML file: no network, no script, readable on paper and in the dark.
+"""The report as one HTML file: no network, readable on paper, in the dark and without its script.
 
 Knows which part of the record stands where; how it looks stands in ``templates``. Text that comes
 from the record stands in elements marked ``data-quoted``: everything else is this tool's own words.
@@ -6,21 +6,29 @@ from the record stands in elements marked ``data-quoted``: everything else is th
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import json
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
 from dlaudit.audit.evidence import digest
-from dlaudit.audit.record import AuditRecord, Executor, Measured, canonical
-from dlaudit.reports import panels, transfer, wording
+from dlaudit.audit.record import Artifact, AuditRecord, CheckRun, Executor, Measured, canonical
+from dlaudit.reports import living, panels, sections, transfer, wording
+from dlaudit.reports.columns import TABLE
+from dlaudit.reports.edition import Edition, published
+from dlaudit.reports.language import translator
 from dlaudit.reports.outline import NO_RULE, Outline, kind_of
 from dlaudit.reports.pictures import is_picture, pictures
 from dlaudit.reports.plan_file import plan_toml
 from dlaudit.reports.robustness import BOUND, Robustness
+from dlaudit.reports.samples import SampleTable, sample_tables
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -39,39 +47,135 @@ MARKERS = (
 )
 
 
-def render(record: AuditRecord, folder: Path | None = None) -> str:
-    """The whole report. folder: the run's folder, from which pictures are embedded if given."""
+def render(
+    record: AuditRecord,
+    folder: Path | None = None,
+    *,
+    edition: Edition = "auditor",
+    language: str = "en",
+) -> str:
+    """The whole report. folder: the run's folder, from which pictures and rows are read if given.
+
+    edition: ``public`` withholds rows, pictures and groups of people. language: ``en`` or ``de``.
+    """
+    whole = canonical(record)
+    sealed = digest(canonical(record.plan)) == record.plan_sha256
+    plan_sha256 = digest(canonical(record.plan))
+    withheld = 0
+    if edition == "public":
+        record, withheld = published(record)
+        folder = None
     outline = Outline(record)
     record = outline.record
-    anchors = Anchors(outline)
+    samples = {} if edition == "public" else sample_tables(record, folder)
+    evidence = evidence_of(record)
+    anchors = Anchors(outline, evidence, samples)
     robustness = Robustness(outline, folder)
+    tell = translator(language)
+    script = script_of(environment(language))
     page = (
-        environment()
+        environment(language)
         .get_template("report.html.j2")
         .render(
             record=record,
             outline=outline,
             anchors=anchors,
             words=wording,
+            language=language,
+            edition=edition,
+            withheld=withheld,
             top=top_of(outline),
+            sections=sections.sections(outline),
+            further=sections.further(outline),
+            strip=sections.strip(outline.findings),
+            matrix=sections.matrix(outline.findings),
+            matrix_columns=sections.COLUMNS,
+            frameworks=list(dict.fromkeys(one.framework for one in record.requirements)),
+            deviations=deviations(outline, anchors, sealed=sealed),
             pictures=pictures(record, folder),
+            samples=samples,
+            shown_rows=namespace(),
             run_page=lambda run: panels.run_page(run, outline.rules_of(run)),
             rule_page=panels.rule_page,
             curves=lambda part: panels.curves(part, outline, apart={BOUND}),
             robustness=robustness,
             transfer_words=transfer.words,
+            living_seen=living.seen,
+            sliders=living.sliders(robustness, outline),
             plan_toml=plan_toml(record.plan),
             plan_json=canonical(record.plan).decode(),
-            plan_sha256=digest(canonical(record.plan)),
-            record_sha256=digest(canonical(record)),
-            evidence=evidence_of(record),
+            plan_sha256=plan_sha256,
+            record_sha256=digest(whole),
+            evidence=evidence,
             judged_by_id={one.id: one for one in outline.judged},
             marker=marker,
             no_rule=NO_RULE,
             worst_most=WORST,
+            script=script.source,
+            script_sha256=script.sha256,
+            page_words=page_words(tell),
         )
     )
     return wording.printable(page)
+
+
+class Script(NamedTuple):
+    """The page's script, and its digest as a content security policy names it."""
+
+    source: Markup
+    sha256: str
+
+
+def script_of(made: Environment) -> Script:
+    """The one script that the page may run, which is this package's own and is no template."""
+    from markupsafe import Markup
+
+    assert made.loader is not None  # noqa: S101  (``environment`` gave it one)
+    source = made.loader.get_source(made, "report.js")[0]
+    sha256 = base64.b64encode(hashlib.sha256(source.encode()).digest()).decode("ascii")
+    return Script(Markup(source), sha256)  # noqa: S704  (a file of this package)
+
+
+def page_words(tell: Callable[[str], str]) -> str:
+    """What the script says, as JSON."""
+    own = {
+        "theme": "Dark", "search_findings": "Search the findings", "search_items": "Search the items",
+        "search_rows": "Search these rows", "turned": "verdicts would differ",
+        "as_recorded": "the threshold of the plan", "would_be": "would be", "recorded": "recorded:",
+        "threshold": "What if the threshold were", "budget": "Budget",
+        "reset": "Back to the plan's thresholds", "what_if": "What if",
+        "what_if_told": "Thresholds below can be tried out on the stored intervals. The recorded "
+        "verdicts and the gate's answer stand.",
+    }  # fmt: skip
+    own |= {status: one.label for status, one in wording.VERDICTS.items()}
+    return json.dumps({key: tell(text) for key, text in own.items()}, ensure_ascii=False)
+
+
+def namespace() -> object:
+    """Which tables of rows the page has shown already: a table stands once, at its first run."""
+    from jinja2.utils import Namespace
+
+    return Namespace(files=[])
+
+
+def deviations(outline: Outline, anchors: Anchors, *, sealed: bool) -> list[tuple[str, str, str]]:
+    """(what, name, anchor) of everything that departs from what was fixed beforehand."""
+    found = []
+    if not sealed:
+        told = "The plan in this record has another digest than the one that was sealed."
+        found.append((told, "", ""))
+    for one in outline.judged:
+        if one.waived is not None:
+            found.append(("A rule is waived:", one.id, anchors.rules[one.id]))
+        if any(caveat.voids for seen in one.verdict.observed for caveat in seen.caveats):
+            found.append(("A number that a rule speaks of is void:", one.id, anchors.rules[one.id]))
+        if one.rule is None:
+            found.append(("A verdict has no rule:", one.id, anchors.rules[one.id]))
+    for one_run in outline.unmeasured:
+        found.append(
+            ("A run of the plan gave no number:", one_run.run.id, anchors.runs[one_run.run.id])
+        )
+    return found
 
 
 class Top(NamedTuple):
@@ -163,12 +267,21 @@ def evidence_of(record: AuditRecord) -> list[Evidence]:
 class Anchors:
     """Readable, unique link targets: ``rule-attacks.pgd.robust_accuracy``."""
 
-    def __init__(self, outline: Outline) -> None:
-        """Give every rule, run, suite and finding its target once, so that links are stable."""
+    def __init__(
+        self,
+        outline: Outline,
+        evidence: Iterable[Evidence] = (),
+        samples: Mapping[str, SampleTable] = MappingProxyType({}),
+    ) -> None:
+        """Give every rule, run, suite, item and file its target once, so that links are stable."""
         taken: set[str] = set()
         self.rules = _targets("rule", [one.id for one in outline.judged], taken)
         self.runs = _targets("run", [run.id for run in outline.record.runs], taken)
         self.suites = _targets("suite", [part.name for part in outline.suites], taken)
+        items = [one.requirement.id for one in outline.findings]
+        self.requirements = _targets("item", items, taken)
+        self.files = _targets("file", [one.sha256 for one in evidence], taken)
+        self.samples = _targets("rows", samples, taken)
 
 
 def _targets(kind: str, names: Iterable[str], taken: set[str]) -> dict[str, str]:
@@ -187,7 +300,7 @@ def _targets(kind: str, names: Iterable[str], taken: set[str]) -> dict[str, str]
 
 
 @cache
-def environment() -> Environment:
+def environment(language: str = "en") -> Environment:
     """The templates with their filters; everything that is printed is escaped unless marked safe."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -198,6 +311,8 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    made.globals["_"] = translator(language)
+    made.filters["evidence_files"] = evidence_files
     made.filters["q"] = quoted
     made.filters["code"] = code
     made.filters["breaks"] = breaks
@@ -207,6 +322,13 @@ def environment() -> Environment:
     made.filters["rules_of"] = lambda run, outline: outline.rules_of(run)
     made.tests["picture"] = is_picture
     return made
+
+
+def evidence_files(run: CheckRun | None) -> list[Artifact]:
+    """The tables of rows that a run kept."""
+    if run is None or not isinstance(run.outcome, Measured):
+        return []
+    return [one for one in run.outcome.artifacts if one.media_type == TABLE]
 
 
 def quoted(text: object) -> Markup:
