@@ -1,14 +1,14 @@
 """How often an over-trained net is found and its clean twin accused, and how membership attacks rank.
 
     python benchmarks/overfitting_detection.py            # seeds 0 to 19, then seeds 1000 to 1019
-    python benchmarks/overfitting_detection.py --sample   # two seeds, for CI
+    python benchmarks/overfitting_detection.py --sample   # one seed, for CI
     python benchmarks/overfitting_detection.py --record   # also appends to benchmarks/RESULTS.md
 
 Both twins learn from the same 1,000 samples of four noisy classes: the planted one 300 steps with 128
 hidden units, until it knows every label by heart; the clean one 40 steps with 16 and weight decay. Default
 parameters throughout; a default rule of the suite decides, or the criterion that stands in the line.
 Fails where fewer than 19 of 20 are found, more than 1 of 20 accused, or an order does not hold on average
-over the seeds. The tuning seeds were looked at first; nothing was changed after the judging seeds.
+over the first five seeds. The tuning seeds were looked at first; nothing was changed after the judging seeds.
 """
 
 from __future__ import annotations
@@ -39,9 +39,11 @@ from dlaudit.overfitting.membership import Membership
 from dlaudit.overfitting.reference_attacks import ReferenceAttacks
 from dlaudit.overfitting.suite import SUITE
 
-TUNING, JUDGING, SAMPLE = range(20), range(1000, 1020), range(2)
+TUNING, JUDGING, SAMPLE = range(20), range(1000, 1020), range(1)
 CLASSES = tuple("abcd")
 N, FEATURES, APART, NOISE = 1000, 20, 0.6, 0.25
+RANKED = 5
+"""Seeds on which the attacks are ranked: each asks for 16 further trainings."""
 METHODS = ("lira_online", "lira_offline", "rmia", "global_threshold")
 
 
@@ -137,7 +139,7 @@ def canaries(seed: int, *, planted: bool) -> dict[str, float]:
     memory = one(found, "memorisation")
     return {
         "found": beyond(memory, 0.5), "value": memory.value,
-        "epsilon": one(found, "epsilon_lower_bound").value,
+        "epsilon": one(found, "epsilon_lower_bound", method="one_training").value,
     }  # fmt: skip
 
 
@@ -180,9 +182,9 @@ def lines(state: State, name: str, seeds: range) -> Iterator[tuple[str, bool]]:
             for planted, count in counts.items()
             for bounds in [clopper_pearson(count, total)]
         ]
-        kept = total - counts[True] <= 1 and counts[False] <= 1
+        kept = max(total - counts[True], counts[False]) <= total // 20
         yield f"{name}: {claim}: found {shown[0]}; clean twin accused {shown[1]}.", kept
-    ranked = measured(state, attacks, seeds, planted=True)
+    ranked = measured(state, attacks, seeds[:RANKED], planted=True)
     tails = {method: float(np.mean(ranked[method])) for method in METHODS}
     said = ", ".join(
         f"{method} {tails[method]:.4f} (AUC {np.mean(ranked[f'auc_{method}']):.3f})"
@@ -195,7 +197,7 @@ def lines(state: State, name: str, seeds: range) -> Iterator[tuple[str, bool]]:
     )
     line = (
         f"{name}: TPR at 0.1 % FPR with 16 reference models, over-trained net: {said}; "
-        f"online >= offline >= global threshold in {each} of {total} seeds."
+        f"online >= offline >= global threshold in {each} of the first {len(seeds[:RANKED])} seeds."
     )
     yield line, kept
 
@@ -203,14 +205,14 @@ def lines(state: State, name: str, seeds: range) -> Iterator[tuple[str, bool]]:
 def main() -> int:
     """Count, print, append to RESULTS.md if asked to."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--sample", action="store_true", help="two seeds")
+    parser.add_argument("--sample", action="store_true", help="one seed")
     parser.add_argument("--tuning", action="store_true", help="only the tuning seeds")
     parser.add_argument("--record", action="store_true", help="append to benchmarks/RESULTS.md")
     options = parser.parse_args()
     torch.set_num_threads(1)
     rounds = [("tuning seeds 0 to 19", TUNING), ("judging seeds 1000 to 1019", JUDGING)]
     if options.sample:
-        rounds = [("a sample, seeds 0 and 1", SAMPLE)]
+        rounds = [("a sample, seed 0", SAMPLE)]
     elif options.tuning:
         rounds = rounds[:1]
     settings = {"n": N, "features": FEATURES, "apart": APART, "noise": NOISE, "version": 1}

@@ -38,9 +38,11 @@ class Canaries(Check, frozen=True, kw_only=True):
 
     ``epsilon_lower_bound``: ln(TPR / FPR) of telling the trainings apart by a canary, at the interval's
     pessimistic ends and corrected over thresholds; what the training's differential privacy cannot be
-    better than. With ``dp_epsilon`` (and ``dp_delta``) declared in ``[context]``,
-    ``epsilon_beyond_claim`` is the bound less the claim: a rule ``at_most = 0`` holds the claim against
-    it. The bound takes canaries for independent; those of one training share its randomness.
+    better than. ``method`` ``two_trainings`` takes canaries for independent, although those of one training
+    share its randomness; ``one_training`` guesses the coins from the first training alone and holds however
+    they depend, for delta = 0. With ``dp_epsilon`` (and ``dp_delta``) declared in ``[context]``,
+    ``epsilon_beyond_claim`` is the bound of two trainings less the claim: a rule ``at_most = 0`` holds the
+    claim against it.
     """
 
     share: Annotated[float, Meta(gt=0, le=0.5)] = 0.01
@@ -90,6 +92,7 @@ class Canaries(Check, frozen=True, kw_only=True):
         yield from _memory(learned, chance, stated)
         sure, unsure = confidence(inside, labels), confidence(outside, labels)
         yield from _privacy(sure, unsure, bench.context, stated)
+        yield _guessed(confidence(told[0], labels), first, stated)
         columns = {
             "id": whole.id[which], "label": whole.y[which], "planted": labels,
             "inside": sure, "outside": unsure,
@@ -131,7 +134,7 @@ def _privacy(
     )
     yield Measurement(
         name="epsilon_lower_bound", value=found.epsilon, n=len(sure), exact=exact,
-        direction="lower", conditions=conditions,
+        direction="lower", slice={"method": "two_trainings"}, conditions=conditions,
     )  # fmt: skip
     if claim is None:
         reason = f"no epsilon is claimed: [context] declares no {CLAIM}"
@@ -140,4 +143,17 @@ def _privacy(
     yield Measurement(
         name="epsilon_beyond_claim", value=found.epsilon - float(claim), n=len(sure), exact=exact,
         direction="lower", conditions={**conditions, "claimed": float(claim)},
+    )  # fmt: skip
+
+
+def _guessed(scores: np.ndarray, inside: np.ndarray, stated: dict[str, Any]) -> Measurement:
+    """The bound from one training. scores: (n,) its confidence; inside: (n,) bool, what it learned."""
+    from dlaudit.overfitting.epsilon import one_run_bound
+
+    found = one_run_bound(scores, inside)
+    return Measurement(
+        name="epsilon_lower_bound", value=found.epsilon, n=len(scores),
+        exact=f"itself a bound, at {LEVEL:.0%}: {found.right} of {found.made} coins guessed rightly",
+        direction="lower", slice={"method": "one_training"},
+        conditions={**stated, "delta": 0.0, "looks": found.looked},
     )  # fmt: skip

@@ -263,7 +263,9 @@ def test_paths_are_audited_like_on_the_command_line(
         "net.py:build", "rows.npz", ["overfitting"], weights=Path("net.safetensors"), train="train.npz",
         executor="inline", name="audit",
     )  # fmt: skip
-    assert {run.id.partition(".")[0] for run in record.runs} == {"overfitting"}, "only what was named"
+    assert {run.id.partition(".")[0] for run in record.runs} == {"overfitting"}, (
+        "only what was named"
+    )
     assert isinstance(record.runs[0].outcome, Measured)
     Path("audit.toml").write_text(
         'suites = ["overfitting"]\n'

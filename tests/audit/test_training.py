@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 from sklearn.tree import DecisionTreeClassifier
@@ -107,6 +107,7 @@ def test_a_training_set_comes_in_pieces_that_add_up(tmp_path: Path) -> None:
     np.testing.assert_array_equal(np.concatenate([piece.x for piece in pieces]), whole.x)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 59), st.sampled_from(["x", "y", "group", "mask", "column"]))
 def test_whatever_is_altered_makes_other_samples(row: int, field: str) -> None:
     (batch,) = toy_data(60).batches()

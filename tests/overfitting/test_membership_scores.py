@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.special import log_softmax
@@ -12,7 +12,7 @@ from scipy.stats import norm
 from sklearn.metrics import roc_auc_score, roc_curve
 
 from dlaudit.audit.statistics import auc, clopper_pearson
-from dlaudit.overfitting.epsilon import THRESHOLDS, lower_bound
+from dlaudit.overfitting.epsilon import LOOKS, THRESHOLDS, lower_bound, one_run_bound
 from dlaudit.overfitting.membership_scores import (
     Shadows,
     confidence,
@@ -24,6 +24,7 @@ from dlaudit.overfitting.membership_scores import (
 )
 
 FINITE = st.floats(-20, 20, allow_nan=False, width=32)
+CALM = settings(deadline=None, max_examples=50)
 SCORES = arrays(np.float64, st.integers(3, 40), elements=st.integers(-5, 5).map(float))
 
 
@@ -37,6 +38,7 @@ def test_confidence_by_hand() -> None:
     np.testing.assert_allclose(found, [math.log(6 / 4), math.log(3 / 7), math.log(1 / 9)])
 
 
+@CALM
 @given(arrays(np.float64, (7, 4), elements=FINITE), st.integers(0, 3))
 def test_confidence_is_the_log_odds_of_the_label_and_ranks_as_the_loss(logits, label) -> None:
     y = np.full(7, label)
@@ -64,6 +66,7 @@ def test_the_reach_by_hand() -> None:
     assert reach(members, np.r_[np.zeros(8), 8.5, 8.5], 0.1)[:3] == (1, 4, 0)
 
 
+@CALM
 @given(SCORES, SCORES, st.sampled_from([0.0, 0.1, 0.25, 0.5, 1.0]))
 def test_the_reach_is_the_best_point_of_sklearns_curve(members, others, fpr) -> None:
     found = reach(members, others, fpr)
@@ -73,6 +76,7 @@ def test_the_reach_is_the_best_point_of_sklearns_curve(members, others, fpr) -> 
     assert found.hits / found.members == pytest.approx(true[false <= fpr + 1e-12].max())
 
 
+@CALM
 @given(SCORES, SCORES)
 def test_the_curve_is_sklearns_and_the_area_too(members, others) -> None:
     y = np.r_[np.ones(len(members)), np.zeros(len(others))]
@@ -144,6 +148,7 @@ def test_one_spread_for_all_pools_the_squares() -> None:
     )
 
 
+@CALM
 @given(
     arrays(np.float64, (6, 5), elements=FINITE), arrays(np.float64, 5, elements=FINITE),
     st.floats(-10, 10), st.booleans(),
@@ -174,6 +179,7 @@ def test_rmia_by_hand() -> None:
     np.testing.assert_allclose(rmia(target, shadows, np.array([1, 2]), a=1, gamma=1.4), [1, 0, 0])
 
 
+@CALM
 @given(arrays(np.float64, (3, 6), elements=FINITE), arrays(np.float64, 6, elements=FINITE))
 def test_rmia_is_the_definition_pair_by_pair(told, target) -> None:
     shadows, population = Shadows(told, np.zeros((3, 6), dtype=bool)), np.array([1, 3, 5])
@@ -198,11 +204,13 @@ def test_the_bound_by_hand() -> None:
     assert found.looked <= 2 * THRESHOLDS
 
 
+@CALM
 @given(SCORES)
 def test_what_cannot_be_told_apart_shows_nothing(scores) -> None:
     assert lower_bound(scores, scores).epsilon == 0
 
 
+@CALM
 @given(SCORES, SCORES)
 def test_the_bound_is_the_same_for_the_test_of_being_left_out(inside, outside) -> None:
     one, other = lower_bound(inside, outside), lower_bound(-outside, -inside)
@@ -242,3 +250,40 @@ def test_the_bound_stays_below_what_gaussian_noise_spends() -> None:
         for _ in range(100)
     )
     assert above <= 5
+
+
+def test_the_bound_from_one_training_by_hand() -> None:
+    inside = np.arange(80) % 2 == 0
+    found = one_run_bound(inside.astype(float), inside)
+    # All 80 guessed rightly: p is at least (0.05 / 4) ** (1 / 80), for four numbers of guesses.
+    p = (0.05 / LOOKS) ** (1 / 80)
+    assert found.epsilon == pytest.approx(math.log(p / (1 - p)))
+    assert (found.right, found.made, found.looked) == (80, 80, 4)
+    assert one_run_bound(-inside.astype(float), inside).epsilon == 0
+    assert one_run_bound(np.arange(3.0), np.array([False, True, True])).made <= 2
+
+
+@pytest.mark.parametrize("epsilon", [0.0, 1.0, 2.0])
+@pytest.mark.parametrize("shared", [False, True])
+def test_the_bound_from_one_training_holds_however_canaries_depend(epsilon, shared) -> None:
+    """Randomised response per canary; ``shared``: at half of the trainings all answers are lost at once."""
+    rng = np.random.default_rng(10)
+    honest, above, best = math.exp(epsilon) / (1 + math.exp(epsilon)), 0, 0.0
+    for _ in range(200):
+        inside = rng.random(300) < 0.5
+        scores = np.where(rng.random(300) < honest, inside, ~inside) + rng.normal(0, 0.1, 300)
+        if shared and rng.random() < 0.5:
+            scores = rng.normal(size=300)
+        found = one_run_bound(scores, inside).epsilon
+        above, best = above + (found > epsilon), max(best, found)
+    assert above <= 0.05 * 200
+    assert best >= 0.5 * epsilon
+
+
+@CALM
+@given(SCORES, st.randoms())
+def test_guessing_shows_no_more_than_guessing_everything_rightly(scores, random) -> None:
+    inside = np.array([random.random() < 0.5 for _ in scores])
+    p = (0.05 / LOOKS) ** (1 / (2 * (len(scores) // 2)))
+    most = max(0.0, math.log(p / (1 - p)))
+    assert 0 <= one_run_bound(scores, inside).epsilon <= most + 1e-9

@@ -198,7 +198,11 @@ def test_given_reference_models_only_the_offline_attacks_are_made(bench_for) -> 
 
 
 def told(check, bench):
-    return {one.name: one for one in check.measure(bench) if not hasattr(one, "media_type")}
+    """name, or (name, method) where there are several -> what was told."""
+    return {
+        (one.name, one.slice["method"]) if one.slice else one.name: one
+        for one in check.measure(bench) if not hasattr(one, "media_type")
+    }  # fmt: skip
 
 
 def test_canaries_come_back_from_what_learns_by_heart_alone(bench_for) -> None:
@@ -206,9 +210,10 @@ def test_canaries_come_back_from_what_learns_by_heart_alone(bench_for) -> None:
     clean = told(Canaries(share=0.3), bench_for(mean))
     assert found["canary_accuracy"].value == 1
     assert found["memorisation"].interval.low > 0.5
-    assert found["epsilon_lower_bound"].value > 1
+    for method in ("one_training", "two_trainings"):
+        assert found["epsilon_lower_bound", method].value > 1
+        assert clean["epsilon_lower_bound", method].value < 0.5
     assert clean["memorisation"].interval.high < 0.2
-    assert clean["epsilon_lower_bound"].value < 0.5
     assert found["memorisation"].n == 90
     for one in (found, clean):
         assert one["memorisation"].value == pytest.approx(
@@ -241,7 +246,7 @@ def test_a_claimed_epsilon_is_held_against_the_bound(bench_for) -> None:
     bench = bench_for(neighbour, context={"dp_epsilon": 0.5, "dp_delta": 1e-5})
     found = told(Canaries(share=0.3), bench)
     beyond = found["epsilon_beyond_claim"]
-    assert beyond.value == pytest.approx(found["epsilon_lower_bound"].value - 0.5)
+    assert beyond.value == pytest.approx(found["epsilon_lower_bound", "two_trainings"].value - 0.5)
     assert beyond.value > 0
     assert (beyond.conditions["claimed"], beyond.conditions["delta"]) == (0.5, 1e-5)
     assert "itself a bound, at 95% over all thresholds" in beyond.exact
