@@ -53,7 +53,10 @@ def test_the_plan_runs_unchanged(files):
         "use": "torch",
         "args": {"file": "net.py:build", "weights": "net.safetensors", "bounds": [0, 1]},
     }
-    assert plan["checks"] == {"explain.shortcut": {"enabled": False}}
+    without_training = ("data_quality.drift", "data_quality.duplicates", "data_quality.leakage")
+    assert plan["checks"] == {
+        run: {"enabled": False} for run in ("explain.shortcut", *without_training)
+    }
     assert "overfitting" not in plan["suites"], "there is no training split"
     words = ("run", "audit.toml", "--check", "attacks.fgsm", "--out", "run", "--quiet")
     ended = dlaudit_command(*words, "--executor", "inline", folder=files)

@@ -99,7 +99,8 @@ def cells_svg(
     ]
     y = 24
     for (row, twin), how in zip(pairs, words, strict=True):
-        differ = test.values[row] != train.values[twin]
+        one, other = test.values[row], train.values[twin]
+        differ = (one != other) & ~(np.isnan(one) & np.isnan(other))
         parts.append(f'<path d="M0 {y}H{width}" stroke="{GREY}"/>')
         for line, (rows, at, split) in enumerate(((test, row, "test"), (train, twin, "train"))):
             base = y + 16 + 18 * line
