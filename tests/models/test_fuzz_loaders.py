@@ -41,7 +41,9 @@ class Honest(NamedTuple):
 
 
 def torch_weights(folder: Path) -> Honest:
-    (folder / "net.py").write_text("from torch import nn\n\n\ndef build():\n    return nn.Linear(3, 2)\n")
+    (folder / "net.py").write_text(
+        "from torch import nn\n\n\ndef build():\n    return nn.Linear(3, 2)\n"
+    )
     torch.save(torch.nn.Linear(3, 2).state_dict(), folder / "w.pt")
     return Honest("models", "w.pt", {"file": "net.py:build", "weights": "w.pt"})
 
@@ -54,7 +56,9 @@ def torchscript(folder: Path) -> Honest:
 
 
 def torch_export(folder: Path) -> Honest:
-    torch.export.save(torch.export.export(torch.nn.Linear(3, 2), (torch.zeros(2, 3),)), folder / "m.pt2")
+    torch.export.save(
+        torch.export.export(torch.nn.Linear(3, 2), (torch.zeros(2, 3),)), folder / "m.pt2"
+    )
     return Honest("models", "m.pt2", {"path": "m.pt2"})
 
 
@@ -101,7 +105,9 @@ def lightgbm(folder: Path) -> Honest:
 
 
 def npz(folder: Path) -> Honest:
-    np.savez(folder / "d.npz", x=np.ones((4, 2)), y=np.array([0, 1, 0, 1]), id=np.array(list("abcd")))
+    np.savez(
+        folder / "d.npz", x=np.ones((4, 2)), y=np.array([0, 1, 0, 1]), id=np.array(list("abcd"))
+    )
     return Honest("datasets", "d.npz", {"path": "d.npz"})
 
 
@@ -144,7 +150,9 @@ def images(folder: Path) -> Honest:
 
     for name in ("cat", "dog"):
         (folder / "p" / name).mkdir(parents=True, exist_ok=True)
-        Image.fromarray(np.arange(192, dtype=np.uint8).reshape(8, 8, 3)).save(folder / "p" / name / "0.png")
+        Image.fromarray(np.arange(192, dtype=np.uint8).reshape(8, 8, 3)).save(
+            folder / "p" / name / "0.png"
+        )
     return Honest("datasets", "p/cat/0.png", {"path": "p"})
 
 
@@ -240,5 +248,3 @@ def test_a_mutated_file_is_loaded_or_refused_by_its_name(honest, use, mutations)
         assert all(problem and "\n" not in problem for problem in error.problems), error  # noqa: PT017
     else:
         assert subject.offers
-
-
