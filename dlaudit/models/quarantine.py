@@ -48,8 +48,8 @@ class Released(NamedTuple):
 def released(weights: Path, factory: str, *, seconds: int = SECONDS) -> Released:
     """The tensors of a pickle that runs code.
 
-    factory: ``file.py:function``, the file whose classes the pickle may name. seconds: of processor time; three times as
-    long may pass on the clock. Raises LoadError where no state dict comes out.
+    factory: ``file.py:function``, the file whose classes the pickle may name. seconds: of processor
+    time; three times as long may pass on the clock. Raises LoadError where no state dict comes out.
     """
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder)
