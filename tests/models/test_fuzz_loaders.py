@@ -232,7 +232,13 @@ def mutated(content: bytes, how: str, place: float, noise: bytes) -> bytes:
             return content + content[at:]
 
 
-@pytest.mark.parametrize("use", FILES)
+DEAR = {"torch", "torchscript", "torch_export", "sklearn", "parquet", "images"}
+"""Loaders whose libraries take long for each file: their mutations belong to the whole table."""
+
+
+@pytest.mark.parametrize(
+    "use", [pytest.param(use, marks=pytest.mark.slow) if use in DEAR else use for use in FILES]
+)
 @settings(
     max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True
 )
