@@ -76,7 +76,7 @@ def confine(folder: Path, *, memory: int, seconds: int, file_size: int) -> Confi
     memory: further bytes of address space; seconds: of processor time; file_size: bytes of any file.
     """
     steps: list[tuple[tuple[str, ...], Callable[[], bool]]] = [
-        ((MEMORY,), lambda: _limit(resource.RLIMIT_AS, _address_space() + memory)),
+        ((MEMORY,), lambda: _limit_memory(memory)),
         ((TIME,), lambda: _limit(resource.RLIMIT_CPU, seconds)),
         ((FILE_SIZE,), lambda: _limit(resource.RLIMIT_FSIZE, file_size)),
         ((WRITING,), lambda: _write_only_below(folder)),
@@ -95,10 +95,13 @@ def _limit(what: int, most: int) -> bool:
     return True
 
 
-def _address_space() -> int:
-    """Bytes that this process has mapped by now."""
-    pages = Path("/proc/self/statm").read_text(encoding="ascii").split()[0]
-    return int(pages) * resource.getpagesize()
+def _limit_memory(more: int) -> bool:
+    """So many bytes of address space besides those that are mapped by now."""
+    try:
+        pages = Path("/proc/self/statm").read_text(encoding="ascii").split()[0]
+    except OSError:  # a system that does not say
+        return False
+    return _limit(resource.RLIMIT_AS, int(pages) * resource.getpagesize() + more)
 
 
 def _write_only_below(folder: Path) -> bool:

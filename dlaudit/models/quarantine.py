@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from dlaudit.audit.files import refusal, said
+from dlaudit.audit.files import named_function, refusal, said
 from dlaudit.errors import LoadError
 from dlaudit.models.confinement import RIGHTS, Confined, confine
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 SECONDS = 120
 """Processor time for unpickling."""
 
-OPENING = 60
+OPENING = 120
 """Seconds on the clock for importing torch and the code, before anything is unpickled."""
 
 ROOM = 2 * 1024**3
@@ -45,18 +45,17 @@ class Released(NamedTuple):
     confined: Confined
 
 
-def released(weights: Path, code: Path, *, seconds: int = SECONDS) -> Released:
-    """The tensors of a pickle that runs code. code: the file whose classes the pickle may name.
+def released(weights: Path, factory: str, *, seconds: int = SECONDS) -> Released:
+    """The tensors of a pickle that runs code.
 
-    seconds: of processor time; three times as long may pass on the clock.
-
-    Raises LoadError where no state dict comes out.
+    factory: ``file.py:function``, the file whose classes the pickle may name. seconds: of processor
+    time; three times as long may pass on the clock. Raises LoadError where no state dict comes out.
     """
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder)
         command = [
             sys.executable, "-m", "dlaudit.models.quarantine", str(weights.resolve()), folder,
-            str(seconds), str(code.resolve()),
+            str(seconds), factory,
         ]  # fmt: skip
         environment = {name: os.environ[name] for name in KEPT if name in os.environ}
         environment |= {
@@ -136,15 +135,14 @@ def _listed(rights: tuple[str, ...]) -> str:
     return ", ".join([one for one in rights if one not in RIGHTS[:3]] + limited) or "nothing"
 
 
-def main(weights: str, folder: str, seconds: str, code: str) -> None:
+def main(weights: str, folder: str, seconds: str, factory: str) -> None:
     """The process: load what it needs, give up its rights, unpickle, write tensors."""
     import torch
     from safetensors.torch import save_file
 
-    from dlaudit.audit.registry import import_file
     from dlaudit.models.torch_files import tensors_of
 
-    import_file(Path(code))
+    named_function(Path(), factory, field="file")
     out, size = Path(folder), Path(weights).stat().st_size
     torch.set_num_threads(1)
     used = sum(os.times()[:2])

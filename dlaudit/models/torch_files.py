@@ -79,7 +79,9 @@ def load(
     kept_in = ""
     if "weights" in files and not takes_weights(factory):
         if reading is not None and reading.allowed:
-            state, found, confined = quarantine.released(files["weights"], code)
+            state, found, confined = quarantine.released(
+                files["weights"], f"{code.resolve()}:{file.rpartition(':')[2]}"
+            )
             found["confinement"] = {"held": confined.held, "missing": confined.missing}
             kept_in = quarantine.described(confined)
         else:

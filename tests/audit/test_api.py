@@ -196,8 +196,7 @@ def test_further_models_and_a_function_for_training_reach_the_checks(
         (lambda: dlaudit.audit(3, toy_arrays(8), checks=CHECK),
          "model: expected a path, a torch module or a dlaudit Model, got int"),
         (lambda: dlaudit.audit(toy_model(), 3, checks=CHECK),
-         "data: expected a path, a dlaudit Dataset, a pair (x, y), (frame, target) or a "
-        "mapping with 'x' and 'y', got int"),
+         "a pair (x, y), (frame, target) or a mapping with 'x' and 'y', got int"),
         (lambda: dlaudit.audit(toy_model(), toy_arrays(8), train=[1], checks=CHECK),
          "train: expected a path, a dlaudit Dataset"),
         (lambda: dlaudit.audit(toy_model(), "missing.npz", checks=CHECK), "missing.npz"),
