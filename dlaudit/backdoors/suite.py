@@ -10,8 +10,8 @@ from dlaudit.audit.record import Rule
 
 SUITE = Suite(
     name="backdoors",
-    title="Triggers that call up a class, searched for in the trained model and its training data",
-    runs={"backdoors.inversion": {}, "backdoors.scan": {}},
+    title="Triggers that call up a class, searched for in the trained model",
+    runs={"backdoors.inversion": {}},
     rules=(
         Rule(
             id="backdoors.inversion.suspected_classes",
@@ -32,30 +32,12 @@ SUITE = Suite(
             ),
             origin="suite:backdoors",
         ),
-        Rule(
-            id="backdoors.scan.suspected_classes",
-            run="backdoors.scan",
-            measurement="suspected_classes",
-            at_most=0,
-            requirements=(
-                "aia:art10-3",
-                "aia:art15-5-sub3-data-poisoning",
-                "aia:anx-iv-2-h",
-            ),
-            rationale=(
-                "Default: no class may have training rows that share a trigger which calls samples "
-                "of other classes to it. The criterion behind the count is an experiment whose "
-                "thresholds stand in the measurement's conditions; the test split is trusted."
-            ),
-            origin="suite:backdoors",
-        ),
     ),
     sentence=(
         "Trigger inversion (patches, features set to fixed values) flagged the number of classes "
         "stated; where it flagged none, no trigger of this family was found with the search stated "
-        "in the conditions. The scan of training rows (patches, blends, values of a table's features, "
-        "on all classes or one) confirms by experiment; where it confirmed nothing, no trigger of "
-        "these families was found with the detection power that its benchmark states. Warped and "
-        "sample-specific triggers were not searched for."
+        "in the conditions. Blended, warped, source-specific and clean-label triggers were not "
+        "searched for, and how often this search finds what is there is a matter of its measured "
+        "detection power."
     ),
 )
