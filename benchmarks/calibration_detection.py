@@ -1,6 +1,6 @@
 """How often over-confidence, over-training and a useless model are found, and clean twins are accused.
 
-    python benchmarks/calibration_detection.py            # tuning seeds 0 to 19 and judging seeds 1000 to 1019
+    python benchmarks/calibration_detection.py            # tuning seeds 0 to 19, judging 1000 to 1019
     python benchmarks/calibration_detection.py --sample   # two seeds, for CI
     python benchmarks/calibration_detection.py --record   # also appends to benchmarks/RESULTS.md
 
