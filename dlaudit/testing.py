@@ -138,8 +138,8 @@ def conforms(
 ) -> None:
     """Raise NotConforming, with every reason, unless the part keeps to the contract of its kind.
 
-    kind: ``check``, ``attack``, ``explainer``, ``model``, ``dataset``, ``suite`` or ``renderer``. plugins: files
-    to load it from. args: parameters of the check, or arguments of the loader.
+    kind: ``check``, ``attack``, ``explainer``, ``model``, ``dataset``, ``suite`` or ``renderer``. plugins:
+    files to load it from. args: parameters of the check, or arguments of the loader.
     """
     group = kind if kind.endswith("s") else f"{kind}s"
     registry = Registry(tuple(Path(plugin).resolve() for plugin in plugins))

@@ -69,7 +69,7 @@ def nearest_change(
     other = np.flatnonzero(decide(mixed) != own)
     if not len(other):
         return None
-    found = mixed[other[np.argmin(freedom.distance(row, mixed[other]))]].copy()
+    found: np.ndarray = mixed[other[np.argmin(freedom.distance(row, mixed[other]))]].copy()
     for column in np.argsort(-np.abs(found - row) / freedom.spread, kind="stable"):
         if found[column] == row[column]:
             continue

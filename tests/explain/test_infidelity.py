@@ -57,7 +57,7 @@ def test_infidelity_is_a_share_that_no_factor_changes(seed):
 
 def test_max_sensitivity_by_hand_leaves_out_changed_decisions_and_empty_maps():
     maps = np.array([[3.0, 4.0], [1.0, 0.0], [0.0, 0.0]])
-    moved = np.stack([maps + [[3.0, 4.0]], maps + [[30.0, 40.0]]])
+    moved = np.stack([maps + step * np.array([3.0, 4.0]) for step in (1, 10)])
     kept = np.array([[True, False, True], [False, False, True]])
     found = max_sensitivity(maps, moved, kept)
     assert found[0] == 1
