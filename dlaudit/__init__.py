@@ -39,7 +39,6 @@ if TYPE_CHECKING:
         Undefined,
     )
     from dlaudit.datasets.arrays import ArrayDataset
-    from dlaudit.errors import NotExplained
     from dlaudit.models.torch_model import TorchModel
 
 __version__ = "0.1.0"
@@ -73,7 +72,6 @@ _HOMES = {
         "Undefined",
     ),
     "dlaudit.datasets.arrays": ("ArrayDataset",),
-    "dlaudit.errors": ("NotExplained",),
     "dlaudit.models.torch_model": ("TorchModel",),
     "msgspec": ("Meta",),
 }
@@ -82,7 +80,7 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = [  # noqa: RUF022  (grouped by what they are for)
     "Answers", "Artifact", "ArrayDataset", "Attack", "AuditRecord", "Batch", "Bench", "Card",
     "Catalogue", "Caveat", "Check", "Cost", "Dataset", "Decisions", "Epsilon", "Explainer",
-    "Interval", "Measurement", "Meta", "Model", "Needs", "NotExplained", "Request", "Requirement",
+    "Interval", "Measurement", "Meta", "Model", "Needs", "Request", "Requirement",
     "Rule", "Suite", "Threat", "TorchModel", "Undefined", "audit",
 ]  # fmt: skip
 

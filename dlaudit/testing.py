@@ -24,7 +24,7 @@ from dlaudit.audit.catalogues import doubled
 from dlaudit.audit.catalogues import opened as opened_book
 from dlaudit.audit.findings import applies
 from dlaudit.audit.parameters import build, parameters_of
-from dlaudit.audit.parts import Check, Dataset, Model, Suite
+from dlaudit.audit.parts import Check, Dataset, Explainer, Model, Request, Suite
 from dlaudit.audit.perform import Job, Workplace
 from dlaudit.audit.plan import RunSpec
 from dlaudit.audit.record import (
@@ -42,7 +42,7 @@ from dlaudit.audit.record import (
     Verdict,
 )
 from dlaudit.audit.registry import CHECK_GROUPS, Part, Registry
-from dlaudit.errors import AuditError
+from dlaudit.errors import AuditError, NotExplained
 
 if TYPE_CHECKING:
     import numpy as np
@@ -163,7 +163,7 @@ def conforms(
 ) -> None:
     """Raise NotConforming, with every reason, unless the part keeps to the contract of its kind.
 
-    kind: ``check``, ``attack``, ``model``, ``dataset``, ``suite``, ``renderer`` or
+    kind: ``check``, ``attack``, ``explainer``, ``model``, ``dataset``, ``suite``, ``renderer`` or
     ``catalogue``. plugins: files to load it from. args: parameters of the check, or arguments of the loader.
     """
     group = kind if kind.endswith("s") else f"{kind}s"
@@ -179,6 +179,8 @@ def conforms(
             problems += model_problems(part, args or {})
         case "datasets":
             problems += dataset_problems(part, args or {})
+        case "explainers":
+            problems += explainer_problems(part, args or {})
         case "suites":
             problems += suite_problems(part.get(), registry)
         case "renderers":
@@ -327,6 +329,48 @@ def dataset_problems(part: Part, args: dict[str, Any]) -> list[str]:
         problems.append("reading it twice gives different rows")
     if data.size("test") != len(y):
         problems.append(f"size() says {data.size('test')}, there are {len(y)} rows")
+    return problems
+
+
+def explainer_problems(part: Part, params: dict[str, Any]) -> list[str]:
+    """Maps have their inputs' shape, come again under one generator, and add up if they promise it."""
+    import torch
+
+    explainer, model = part.get()(**params), toy_model()
+    if not isinstance(explainer, Explainer):
+        return [f"it is a {type(explainer).__name__}, expected an Explainer"]
+    x = torch.as_tensor(toy_arrays(12)["x"])
+    target = model.logits(x).argmax(dim=1)
+
+    def request() -> Request:
+        return Request(
+            answer=model.module, module=model.module, x=x.clone().requires_grad_(), target=target,
+            baseline=torch.zeros_like(x), references=x.clone(), pixels=True, batch=64,
+            generator=torch.Generator().manual_seed(0),
+        )  # fmt: skip
+
+    before = [parameter.clone() for parameter in model.module.parameters()]
+    try:
+        maps, again = (explainer.attribute(request()).detach() for _ in range(2))
+    except NotExplained as error:
+        return [f"it does not apply to the toy model: {error}"]
+    problems = []
+    if maps.shape != x.shape:
+        return [f"its maps have shape {tuple(maps.shape)}, expected {tuple(x.shape)}"]
+    if not torch.isfinite(maps).all():
+        problems.append("its maps hold NaN or infinity")
+    if not torch.equal(maps, again):
+        problems.append("two maps with one seed differ: draw from request.generator")
+    after = model.module.parameters()
+    if model.module.training or not all(map(torch.equal, before, after)):
+        problems.append("it changed the model")
+    if explainer.complete:
+        with torch.no_grad():
+            end = model.logits(x).gather(1, target[:, None])[:, 0]
+            gained = end - explainer.origin(request())
+        missing = (maps.flatten(1).sum(dim=1) - gained).abs().max()
+        if float(missing) > 0.05 * float(gained.abs().max()):
+            problems.append(f"it says complete, and its maps miss up to {float(missing):.3g}")
     return problems
 
 

@@ -59,7 +59,10 @@ def run_of(record: AuditRecord, run: str) -> CheckRun:
     return next(one for one in record.runs if one.id == run)
 
 
-ON_TABLES, ON_TEXTS = {"attacks.tabular"}, {"attacks.tokens"}
+ON_TABLES = {
+    "attacks.tabular", "explain.counterfactuals", "explain.importance", "explain.reasons",
+}  # fmt: skip
+ON_TEXTS = {"attacks.tokens"}
 """Checks that are asked about tables, and about texts: the toy images, flattened, make both."""
 ON_QUANTITIES = "fairness.regression"
 LEVELS = 4096

@@ -84,7 +84,7 @@ class Attribution(Check, frozen=True, kw_only=True):
                 message = f"settings.{method}: not one of methods. {nearest(method, self.methods)}"
                 raise ValueError(message)
             if method in SHIPPED:
-                _made(SHIPPED[method](), self.settings[method], f"settings.{method}")
+                made(SHIPPED[method](), self.settings[method], f"settings.{method}")
         if self.most_steps < self.steps:
             message = f"most_steps: expected at least steps = {self.steps}, got {self.most_steps}"
             raise ValueError(message)
@@ -110,13 +110,13 @@ class Attribution(Check, frozen=True, kw_only=True):
         for method in self.methods:
             if method not in SHIPPED:
                 continue
-            made = _made(SHIPPED[method](), self.settings.get(method, {}), method)
-            if hasattr(made, "steps"):
-                made = msgspec.structs.replace(made, steps=self.steps)
-            one = made.passes(positions=POSITIONS)
-            rows = len(self.baselines) if made.based else 1
-            forward += rows * times * one.forward
-            backward += rows * times * one.backward
+            one = made(SHIPPED[method](), self.settings.get(method, {}), method)
+            if hasattr(one, "steps"):
+                one = msgspec.structs.replace(one, steps=self.steps)
+            each = one.passes(positions=POSITIONS)
+            rows = len(self.baselines) if one.based else 1
+            forward += rows * times * each.forward
+            backward += rows * times * each.backward
         curves = (len(self.methods) + CONTROLS) * CURVES + len(self.methods) * 10
         forward += len(self.baselines) * curves
         return Cost(forward=explained * forward, backward=explained * backward)
@@ -156,7 +156,7 @@ class Attribution(Check, frozen=True, kw_only=True):
     def _explainer(self, bench: Bench, method: str) -> Explainer:
         """The method with its parameters. Raises UnknownName for a guest that is not there."""
         part = bench.part("explainers", method)
-        return _made(part(), self.settings.get(method, {}), f"settings.{method}")
+        return made(part(), self.settings.get(method, {}), f"settings.{method}")
 
     def _refused(self, method: str, baseline: Baseline | None, reason: str) -> Iterator[Undefined]:
         """No number of a method that does not apply."""
@@ -178,7 +178,7 @@ class Attribution(Check, frozen=True, kw_only=True):
             yield from single_maps(bench, subject, rows, min(self.pictures, bench.keep_samples))
 
 
-def _made(explainer: Explainer, settings: dict[str, Any], place: str) -> Explainer:
+def made(explainer: Explainer, settings: dict[str, Any], place: str) -> Explainer:
     """The explainer with some of its parameters set. Raises ValueError for what it does not take."""
     known = {name: getattr(explainer, name) for name in explainer.__struct_fields__}
     for name in settings:

@@ -19,8 +19,8 @@ def grad_cam(
 ) -> Tensor:
     """(B, *sides): sum over channels of mean gradient times activation (Selvaraju et al. 2017, eq. 1-2).
 
-    Signed: what speaks against the decision is kept, where the paper's ReLU would drop it. Enlarged to
-    the input's sides by (bi)linear interpolation.
+    Only what speaks for the decision, by the paper's ReLU, enlarged to the input's sides by (bi)linear
+    interpolation.
     """
     kept: list[Tensor] = []
 
@@ -39,7 +39,11 @@ def grad_cam(
     seen = layer.places.arranged(kept[-1].detach())
     leaning = torch.zeros_like(seen) if slope is None else layer.places.arranged(slope)
     weights = leaning.flatten(2).mean(dim=2)
-    cam = (weights.view(*weights.shape, *(1,) * len(layer.places.grid)) * seen).sum(dim=1)
+    cam = (
+        (weights.view(*weights.shape, *(1,) * len(layer.places.grid)) * seen)
+        .sum(dim=1)
+        .clamp_min(0)
+    )
     return enlarged(cam, tuple(x.shape[2:]))
 
 

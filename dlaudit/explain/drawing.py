@@ -6,14 +6,14 @@ samples; means over inputs show no single one.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from dlaudit.audit.bench import Bench
 from dlaudit.audit.record import Artifact
-from dlaudit.explain.pictures import bars_png, curves_svg, maps_png
+from dlaudit.explain.pictures import bars_png, curves_svg, maps_png, waterfall_svg
 
 if TYPE_CHECKING:
     from dlaudit.explain.rows import Row
@@ -87,6 +87,27 @@ def curves(bench: Bench, rows: list[Row]) -> Iterator[Artifact]:
             caption=f"{what} (deletion) or stop showing it (insertion), in each map's order, over "
             f"{len(some[0].maps)} inputs; dashed: controls that know the input only. {verdicts}",
             alt=f"{what}: {len(some)} methods against {len(some[0].control_curves)} controls. {verdicts}",
+        )  # fmt: skip
+
+
+def waterfalls(
+    bench: Bench, subject: Subject, names: Sequence[str], *, values: np.ndarray,
+    stable: np.ndarray, count: int,
+) -> Iterator[Artifact]:  # fmt: skip
+    """The first rows of a table, each with what its columns add to the logit of its decision."""
+    decided = subject.target.cpu().numpy()
+    for at in range(min(count, len(values))):
+        sample, label = str(subject.batch.id[at]), _label(bench, int(decided[at]))
+        end = float(subject.logits[at, decided[at]])
+        stays = "unknown" if np.isnan(stable[at]) else f"{stable[at]:.0%}"
+        first = ", ".join(f"{names[k]} {values[at, k]:+.3g}" for k in np.argsort(-values[at])[:3])
+        what = f"Row {sample}, decided as {label}: what each column adds to its logit"
+        yield bench.keep(
+            f"{bench.run}.row.{sample}", waterfall_svg(names, values[at], end),
+            media_type="image/svg+xml",
+            caption=f"{what}, from the baseline's value to {end:.3g} (Shapley values). Share of the "
+            f"first reasons that stay under small moves: {stays}.",
+            alt=f"{what}. The first three: {first}.",
         )  # fmt: skip
 
 

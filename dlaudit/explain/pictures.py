@@ -121,9 +121,66 @@ def curves_svg(panels: Mapping[str, Mapping[str, np.ndarray]], *, methods: int) 
             f'<line x1="{right}" x2="{right + 26}" y1="{y}" y2="{y}" {_stroke(k, methods)}/>'
             f'<text x="{right + 32}" y="{y + 4}">{escape(name)}</text>'
         )
-    tall = max(height + 44, 40 + 16 * len(names))
+    return _svg(right + legend, max(height + 44, 40 + 16 * len(names)), parts)
+
+
+def waterfall_svg(names: Sequence[str], values: np.ndarray, end: float) -> bytes:
+    """Bars from the baseline's logit to ``end``, the largest contribution first, the rest in one bar."""
+    order = np.argsort(-np.abs(values), kind="stable")
+    shown, rest = order[:MOST_BARS], order[MOST_BARS:]
+    bars = [(names[k], float(values[k])) for k in shown]
+    bars += [(f"{len(rest)} others", float(values[rest].sum()))] if len(rest) else []
+    at = end - sum(size for _, size in bars)
+    ends = np.cumsum([at, *(size for _, size in bars)])
+    low, wide = float(ends.min()), float(np.ptp(ends)) or 1.0
+    parts = [_words(150, 14, f"baseline {at:.3g}", "middle")]
+    for k, (name, size) in enumerate(bars):
+        left, right = (170 + 300 * (edge - low) / wide for edge in sorted((ends[k], ends[k + 1])))
+        colour = COLOURS[0] if size > 0 else COLOURS[1]
+        parts.append(
+            f'<rect x="{left:.1f}" y="{22 + 18 * k}" width="{max(right - left, 1):.1f}" height="14" '
+            f'fill="{colour}"/>'
+        )
+        parts.append(_words(160, 33 + 18 * k, name, "end"))
+        parts.append(_words(round(right) + 5, 33 + 18 * k, f"{size:+.3g}", "start"))
+    parts.append(_words(150, 38 + 18 * len(bars), f"logit {end:.3g}", "middle"))
+    return _svg(560, 46 + 18 * len(bars), parts)
+
+
+def courses_svg(name: str, courses: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> bytes:
+    """Lines over the values of one column. courses: name -> (k,) values and (k,) heights."""
+    across = np.concatenate([x for x, _ in courses.values()]).astype(np.float64)
+    heights = np.concatenate([y for _, y in courses.values()])
+    left, low = float(across.min()), float(heights.min())
+    wide, tall = float(np.ptp(across)) or 1.0, float(np.ptp(heights)) or 1.0
+    parts = ['<rect x="60" y="20" width="300" height="180" fill="none" stroke="#999"/>']
+    for k, (title, (x, y)) in enumerate(courses.items()):
+        points = " ".join(
+            f"{60 + 300 * (float(a) - left) / wide:.1f},{200 - 180 * (float(b) - low) / tall:.1f}"
+            for a, b in zip(x, y, strict=True)
+        )
+        parts.append(f'<polyline points="{points}" {_stroke(k, len(courses))}/>')
+        parts.append(
+            f'<line x1="375" x2="400" y1="{30 + 16 * k}" y2="{30 + 16 * k}" {_stroke(k, 9)}/>'
+        )
+        parts.append(_words(406, 34 + 16 * k, title, "start"))
+    parts += [
+        _words(55, 26, f"{low + tall:.3g}", "end"), _words(55, 204, f"{low:.3g}", "end"),
+        _words(60, 216, f"{left:.3g}", "start"), _words(360, 216, f"{left + wide:.3g}", "end"),
+        _words(210, 216, name, "middle"),
+    ]  # fmt: skip
+    return _svg(570, 224, parts)
+
+
+def _words(x: int, y: int, words: str, anchor: str) -> str:
+    """A line of text."""
+    return f'<text x="{x}" y="{y}" text-anchor="{anchor}">{escape(words)}</text>'
+
+
+def _svg(width: int, height: int, parts: Sequence[str]) -> bytes:
+    """A drawing of some parts."""
     head = (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {right + legend} {tall}" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
         'font-family="sans-serif" font-size="11" fill="#222">'
     )
     return "".join((head, *parts, "</svg>")).encode()

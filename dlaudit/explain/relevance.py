@@ -24,8 +24,8 @@ LINEAR = (
 WINNERS = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)
 PASSING = (nn.ReLU, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Identity, nn.Flatten, nn.Unflatten)
 TINY = 1e-9
-LOST = 1e-3
-"""Share of a logit that rounding may lose before the map is refused."""
+LOST = 0.01
+"""Share of a logit, or of the logits' spread, that rounding may lose before the map is refused."""
 
 
 class Link(NamedTuple):
@@ -75,7 +75,7 @@ def relevance(
     maps = held.reshape(x.shape)
     total = maps.flatten(1).sum(dim=1) + biases
     wanted = kept.sum(dim=1)
-    lost = (total - wanted).abs() / wanted.abs().clamp_min(float(logits.std()) * LOST)
+    lost = (total - wanted).abs() / wanted.abs().clamp_min(float(logits.std()))
     if float(lost.max()) > LOST:
         message = (
             f"lrp: {float(lost.max()):.1%} of a logit was lost on the way: its map must not be read"

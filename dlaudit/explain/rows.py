@@ -112,7 +112,7 @@ class Table:
             )
             for way, sign in (("deletion", -1), ("insertion", 1))
         ]
-        verdict, untested = self._verdict(found, fill, f"{method}, {baseline}")
+        verdict, untested = self._verdict(found, fill.start, f"{method}, {baseline}")
         return Row(
             method=method, baseline=baseline, conditions=_stated(found.explainer, baseline),
             maps=found.maps, errors=found.errors, deletion=gains[0], insertion=gains[1],
@@ -121,6 +121,14 @@ class Table:
             infidelity=self._infidelity(found, fill, f"infidelity, {baseline}"),
             sensitivity=found.sensitivity, verdict=verdict, untested=untested,
         )  # fmt: skip
+
+    def verdict(
+        self, method: str, explainer: Explainer, baseline: Baseline
+    ) -> tuple[Verdict | None, str]:
+        """The sanity criterion alone, or the reason why it cannot be applied."""
+        start = self.subject.baseline(baseline)
+        found = self._explain(method, explainer, baseline, start)
+        return self._verdict(found, start, f"{method}, {baseline}")
 
     # -- what a row is made of
 
@@ -187,11 +195,11 @@ class Table:
             return None, str(error)
         return found, ""
 
-    def _verdict(self, found: Explained, fill: Fill, purpose: str) -> tuple[Verdict | None, str]:
+    def _verdict(self, found: Explained, start: Tensor, purpose: str) -> tuple[Verdict | None, str]:
         """The sanity criterion, or the reason why it cannot be applied."""
         if found.trials is None:
             return None, found.untested
-        apart = (self.subject.x - fill.start).cpu().numpy()
+        apart = (self.subject.x - start).cpu().numpy()
         distance = grid(apart, pixels=self.subject.pixels)
         try:
             return sanity.judged(found.trials, distance, self.bench.rng(f"sanity, {purpose}")), ""

@@ -8,13 +8,13 @@ from __future__ import annotations
 from dlaudit.audit.parts import Suite
 from dlaudit.audit.record import Rule
 
-MAPS, SHORTCUT = "explain.attribution", "explain.shortcut"
+MAPS, SHORTCUT, CONTROLS = "explain.attribution", "explain.shortcut", "explain.controls"
 INTERPRETATION = ("aia:art13-1", "aia:art13-3-b-iv", "aia:art13-3-b-vii", "aia:art14-4-c")
 
 SUITE = Suite(
     name="explain",
     title="Attribution maps tested before they are shown, and shortcuts",
-    runs={MAPS: {}, SHORTCUT: {}},
+    runs={MAPS: {}, CONTROLS: {}, SHORTCUT: {}},
     rules=(
         Rule(
             id=f"{MAPS}.completeness_error",
@@ -38,6 +38,18 @@ SUITE = Suite(
                 "Default: a map that stays alike when the model forgets what it learned does not "
                 "show what the model learned. The criterion's thresholds were set on small "
                 "convolutional networks; they stand in the measurement's conditions."
+            ),
+            origin="suite:explain",
+        ),
+        Rule(
+            id=f"{CONTROLS}.control_refused",
+            run=CONTROLS,
+            measurement="control_refused",
+            at_least=1,
+            requirements=INTERPRETATION,
+            rationale=(
+                "Default: where the sanity test passes a map that never looks at the model, its "
+                "verdicts on other maps of this model say nothing either."
             ),
             origin="suite:explain",
         ),

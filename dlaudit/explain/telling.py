@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dlaudit.audit.parts import Yielded
-from dlaudit.audit.record import Artifact, Measurement, Scalar, Undefined
-from dlaudit.audit.statistics import mean_interval
+from dlaudit.audit.record import Artifact, Interval, Measurement, Scalar, Undefined
+from dlaudit.audit.statistics import LEVEL, mean_interval, wilson
 from dlaudit.explain import road, sanity
 from dlaudit.explain.completeness import FLOOR, QUANTILE, percentile, percentile_interval
 from dlaudit.explain.faithfulness import PIECES, Gain
@@ -123,11 +123,11 @@ def _mean(
 
 def mean_of(
     name: str, values: np.ndarray, where: dict[str, str], stated: dict[str, Scalar], none: str,
-    *, direction: Any = None,
-) -> Yielded:  # fmt: skip
+    *, direction: Any = None, level: float = LEVEL,
+) -> Measurement | Undefined:  # fmt: skip
     """The mean of (n,) numbers, NaN where one does not exist; undefined without any, or without spread."""
     there = values[~np.isnan(values)]
-    interval = mean_interval(there)
+    interval = _interval(there, level)
     if interval is None:
         alike = f"{len(there)} inputs with the same value: no spread to build an interval on"
         reason = alike if len(there) else none
@@ -136,6 +136,13 @@ def mean_of(
         name=name, value=float(there.mean()), n=len(there), interval=interval,
         direction=direction, slice=where, conditions=stated,
     )  # fmt: skip
+
+
+def _interval(values: np.ndarray, level: float) -> Interval | None:
+    """Wilson's where all values are 0 or 1, else Student's; None without values, or without spread."""
+    if len(values) and bool(np.isin(values, (0, 1)).all()):
+        return wilson(int(values.sum()), len(values), level)
+    return mean_interval(values, level)
 
 
 def agreeing(first: Row, second: Row, alike: np.ndarray) -> Yielded:

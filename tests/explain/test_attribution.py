@@ -333,7 +333,7 @@ def test_two_methods_are_compared(plain, bench_of):
     assert 0.1 < alike.value < 1
     assert numbers["road_gain", "input_x_gradient", "zero"].n == 24
     missed = numbers["infidelity", "input_x_gradient", "zero"]
-    assert 0 < missed.value < 0.9  # a map at random misses 0.9 with 10 removals
+    assert 0 < missed.value < 0.9
 
 
 def test_what_a_linear_models_map_claims_is_what_happens(bench_of):

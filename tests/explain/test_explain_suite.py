@@ -4,11 +4,16 @@ import json
 from pathlib import Path
 
 from dlaudit.explain.attribution import Attribution
+from dlaudit.explain.self_test import Controls
 from dlaudit.explain.shortcut import Shortcut
 from dlaudit.explain.suite import SUITE
 from dlaudit.reports.wording import overclaims
 
-CHECKS = {"explain.attribution": Attribution, "explain.shortcut": Shortcut}
+CHECKS = {
+    "explain.attribution": Attribution,
+    "explain.controls": Controls,
+    "explain.shortcut": Shortcut,
+}
 CATALOGUE = Path(__file__).parents[2] / "dlaudit" / "catalogues" / "eu_ai_act.json"
 
 

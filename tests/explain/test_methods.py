@@ -240,7 +240,7 @@ def test_grad_cam_of_channels_first_is_captums():
     theirs = captum.LayerGradCam(module, module.get_submodule(layer.name)).attribute(
         x, target=target
     )
-    wanted = captum.LayerAttribution.interpolate(theirs, (8, 8), "bilinear")
+    wanted = captum.LayerAttribution.interpolate(theirs.clamp_min(0), (8, 8), "bilinear")
     ours = attributions(by("grad_cam"), request(module, x, target))
     assert torch.allclose(ours.sum(dim=1, keepdim=True), wanted, atol=1e-6)
 
@@ -255,7 +255,7 @@ def test_grad_cam_of_tokens_lies_on_their_grid():
     hook = module.norm.register_forward_hook(lambda of, given, made: kept.update(made=made))
     slope = torch.autograd.grad(module(x).gather(1, target[:, None]).sum(), kept["made"])[0]
     hook.remove()
-    by_hand = (slope.mean(1, keepdim=True) * kept["made"]).sum(2).reshape(3, 1, 8, 8)
+    by_hand = (slope.mean(1, keepdim=True) * kept["made"]).sum(2).relu().reshape(3, 1, 8, 8)
     wanted = functional.interpolate(by_hand, (32, 32), mode="bilinear")
     ours = attributions(by("grad_cam"), request(module, x, target))
     assert torch.allclose(ours.sum(dim=1, keepdim=True), wanted, atol=1e-6)
@@ -438,3 +438,35 @@ def test_what_a_method_says_of_its_cost_is_what_it_spends(part):
     assert said.backward * 4 <= model.passes.backward <= 2 * said.backward * 4
     assert isinstance(explainer, Explainer)
     assert part.line
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        one.name
+        for one in REGISTRY.parts("explainers")
+        if one.name not in {"grad_cam", "guided_backprop"}
+    ],
+)
+def test_what_ships_keeps_to_the_contract_of_guests(name):
+    """The toy model is linear on flattened pixels: no layer keeps places there, and no ReLU."""
+    from dlaudit.testing import conforms
+
+    conforms("explainer", name)
+
+
+def test_the_kit_tells_what_a_guest_breaks(tmp_path):
+    from dlaudit.testing import NotConforming, conforms
+
+    plugin = tmp_path / "broken.py"
+    plugin.write_text(
+        "import torch\nfrom dlaudit import Explainer\n\n\n"
+        "class Dice(Explainer):\n"
+        '    """Random numbers from the global state."""\n\n'
+        "    complete = True\n\n"
+        "    def attribute(self, request):\n"
+        "        return torch.rand_like(request.x)\n"
+    )
+    with pytest.raises(NotConforming, match="two maps with one seed differ") as caught:
+        conforms("explainer", "broken.dice", plugins=[plugin])
+    assert "it says complete" in str(caught.value)
