@@ -26,7 +26,8 @@ def render(record: AuditRecord, folder: Path | None = None) -> str:
     del folder
     outline = Outline(record)
     record = outline.record
-    failed, warned = [], []
+    failed: list[str] = []
+    warned: list[str] = []
     for one in shortfalls(outline):
         warn = one.waived or one.kind == "undefined"
         (warned if warn else failed).append(one.line)

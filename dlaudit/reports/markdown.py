@@ -124,7 +124,10 @@ def _rule_row(one: Judged) -> str:
             told += f", n = {wording.count(seen[0].n)}"
     if one.waived:
         told += f"<br>{quoted(wording.waiver(one.waived))}"
-    return f"| {face} | {quoted(one.id)} | {asked} | {told} |"
+    named = quoted(one.id)
+    if one.rule and one.rule.run not in one.id:
+        named += f" ({quoted(one.rule.run)})"
+    return f"| {face} | {named} | {asked} | {told} |"
 
 
 def _run_row(one: Unmeasured) -> str:

@@ -100,7 +100,7 @@ def test_an_unknown_name_is_answered_with_the_nearest() -> None:
         UnknownName, match=r"no check is called 'attacks.pdg'. Did you mean attacks.pgd\?"
     ):
         registry.check("attacks.pdg")
-    with pytest.raises(UnknownName, match=r"no renderer is called 'zzz'. There are: html, "):
+    with pytest.raises(UnknownName, match=r"no renderer is called 'zzz'. There are: annex-iv, "):
         registry.find("renderers", "zzz")
     with pytest.raises(
         UnknownName, match=r"no explainer is called 'salience'. Did you mean saliency"

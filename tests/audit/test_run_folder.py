@@ -276,6 +276,25 @@ def test_any_altered_byte_of_any_file_is_named(spoilt: Path, data: st.DataObject
 
 
 @given(data=st.data())
+def test_altered_evidence_is_named_by_the_record_even_if_the_manifest_was_altered_to_match(
+    spoilt: Path, data: st.DataObject
+) -> None:
+    """The record names its evidence by digest; what ties the record itself is a signature."""
+    name = data.draw(st.sampled_from(sorted(named_evidence(stored(spoilt)))))
+    file, manifest = spoilt / name, spoilt / MANIFEST
+    whole, promised = file.read_bytes(), manifest.read_bytes()
+    position = data.draw(st.integers(0, len(whole) - 1))
+    file.write_bytes(whole[:position] + bytes([whole[position] ^ 1]) + whole[position + 1 :])
+    RunFolder(spoilt).seal_files()
+    try:
+        problems = alterations(spoilt)
+    finally:
+        file.write_bytes(whole)
+        manifest.write_bytes(promised)
+    assert [problem for problem in problems if problem.startswith(f"{name}: the record names")]
+
+
+@given(data=st.data())
 def test_any_file_that_is_cut_off_missing_or_added_is_named(
     spoilt: Path, data: st.DataObject
 ) -> None:
