@@ -21,7 +21,9 @@ EDITIONS: tuple[Edition, ...] = ("auditor", "public")
 
 OPEN = frozenset({"class"})
 """Slices over these are shown: the classes that the model tells apart."""
-NAMING = re.compile(r"group|attribut|sensitive|protected|feature|column|bins|immutable|special", re.I)
+NAMING = re.compile(
+    r"group|attribut|sensitive|protected|feature|column|bins|immutable|special", re.IGNORECASE
+)
 """Arguments and facts under such names tell attributes of people."""
 FACTS = ("n", "kind", "classes", "parameters", "airlock", "shape", "task")
 WITHHELD = "withheld in the public edition"
@@ -84,7 +86,9 @@ def names_in(record: AuditRecord) -> list[str]:
             if key not in OPEN:
                 found |= dict.fromkeys((key, value))
     told: list[Any] = [record.data.facts, record.plan.get("data"), record.plan.get("runs")]
-    told += [card.facts for card in record.data.splits.values()] + [run.params for run in record.runs]
+    told += [card.facts for card in record.data.splits.values()] + [
+        run.params for run in record.runs
+    ]
     for tree in told:
         found |= dict.fromkeys(_naming(tree))
     return [name for name in found if not re.fullmatch(r"[\d.,\s+-]*", name) and len(name) > 1]
@@ -141,7 +145,8 @@ class _Mask:
         # The longest first, so that a name inside another one leaves no remains.
         ordered = sorted(self._words, key=len, reverse=True)
         self._found = re.compile(
-            "|".join(rf"(?<![^\W_]){re.escape(name)}(?![^\W_])" for name in ordered) or r"(?!)", re.I
+            "|".join(rf"(?<![^\W_]){re.escape(name)}(?![^\W_])" for name in ordered) or r"(?!)",
+            re.IGNORECASE,
         )
 
     def text(self, text: str) -> str:
@@ -164,5 +169,3 @@ class _Mask:
         if key in {"params", "conditions", "slice", "facts", "context"} and isinstance(value, dict):
             return {self.text(inner): self.tree(one) for inner, one in value.items()}
         return self.tree(value)
-
-
