@@ -291,9 +291,10 @@ def report(
     run: Path,
     name: str,
     output: Path | None,
+    plugins: tuple[Path, ...],
+    *,
     edition: str | None,
     language: str | None,
-    plugins: tuple[Path, ...],
 ) -> int:
     """Render a stored run again, without the model.
 

@@ -63,17 +63,11 @@ const wanted = await page.evaluate(() => {
   shown.forEach((one, k) => one.setAttribute("data-stop", k));
   return shown.length;
 });
-const reached = new Set();
-for (let k = 0; k < wanted + 5; k += 1) {
-  await page.keyboard.press("Tab");
-  reached.add(await page.evaluate(() => document.activeElement.getAttribute("data-stop")));
-}
+await page.evaluate(() => document.addEventListener("focusin", (e) => e.target.setAttribute("data-reached", "")));
+for (let k = 0; k < wanted + 5; k += 1) await page.keyboard.press("Tab");
 seen.stops = wanted;
-seen.unreached = await page.evaluate(
-  (known) => [...document.querySelectorAll("[data-stop]")]
-    .filter((one) => !known.includes(one.getAttribute("data-stop"))).map((one) => one.outerHTML.slice(0, 120)),
-  [...reached],
-);
+seen.unreached = await page.evaluate(() =>
+  [...document.querySelectorAll("[data-stop]:not([data-reached])")].map((one) => one.outerHTML.slice(0, 120)));
 
 // The theme, by keyboard.
 const paper = () => page.evaluate(() => getComputedStyle(document.body).backgroundColor);
@@ -86,12 +80,13 @@ if (await page.locator("button.theme").count()) {
 
 // Thresholds that are tried out.
 seen.words = JSON.parse((await page.getAttribute("body", "data-words")) || "{}");
-seen.rejudged = [];
-for (const [rule, value] of JSON.parse(thresholds)) {
-  const place = page.locator(`article[data-rule=${JSON.stringify(rule)}]`);
-  await place.locator("input[type=number]").fill(String(value));
-  seen.rejudged.push(await place.locator(".what-if output").textContent());
-}
+seen.rejudged = await page.evaluate((cases) => cases.map(([rule, value]) => {
+  const place = [...document.querySelectorAll("article[data-rule]")].find((one) => one.dataset.rule === rule);
+  const input = place.querySelector("input[type=number]");
+  input.value = String(value);
+  input.dispatchEvent(new Event("input"));
+  return place.querySelector(".what-if output").textContent;
+}), JSON.parse(thresholds));
 seen.turned = await page.locator(".tools output.told").nth(0).textContent().catch(() => "");
 seen.recorded = await page.locator("article[data-rule]").evaluateAll(
   (all) => all.map((one) => one.dataset.status));

@@ -36,7 +36,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.skipif(bool(MISSING), reason=MISS
 def look(file, thresholds=()):
     ended = subprocess.run(
         [NODE, str(BROWSER / "look.mjs"), CHROMIUM, str(file), json.dumps(list(thresholds))],
-        capture_output=True, text=True, check=False, timeout=240,
+        capture_output=True, text=True, check=False, timeout=900,
     )  # fmt: skip
     assert ended.returncode == 0, ended.stderr[-2000:]
     return json.loads(ended.stdout)
@@ -134,3 +134,17 @@ def test_on_paper_it_is_a4(shown):
     (box,) = paper["boxes"]
     width, height = (float(x) for x in re.findall(r"[\d.]+", box)[2:])
     assert (round(width), round(height)) in {(595, 842), (594, 842), (595, 841)}
+
+
+def test_what_is_wrong_with_a_page_is_seen(tmp_path):
+    """The instruments work: a page with faults of each kind is not called sound."""
+    (tmp_path / "bad.html").write_text(
+        "<title>x</title><body style='color:#bbb;background:#fff;width:3000px'><main>pale text"
+        "<img src='missing.png'></main><script>throw new Error('planted')</script>"
+    )
+    seen = look(tmp_path / "bad.html")
+    assert any("planted" in error for error in seen["errors"])
+    assert any("missing.png" in url for url in seen["requests"])
+    found = {one.partition(":")[0] for one in seen["violations"]["light"]}
+    assert {"color-contrast", "html-has-lang", "image-alt"} <= found
+    assert seen["overflow"]["390"] > 0
