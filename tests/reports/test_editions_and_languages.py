@@ -112,5 +112,8 @@ def test_the_catalogue_translates_only_what_the_report_says():
 
 
 def test_a_catalogue_is_read_as_gettext_writes_it():
-    text = 'msgid ""\nmsgstr "head"\n\n#: a.py:1\nmsgid "one "\n"two"\nmsgstr "eins \\"zwei\\""\n\nmsgid "x"\nmsgstr ""\n'
+    text = (
+        'msgid ""\nmsgstr "head"\n\n#: a.py:1\nmsgid "one "\n"two"\n'
+        'msgstr "eins \\"zwei\\""\n\nmsgid "x"\nmsgstr ""\n'
+    )
     assert messages(text) == {"one two": 'eins "zwei"', "x": ""}
