@@ -91,6 +91,7 @@ def names_in(record: AuditRecord) -> list[str]:
     ]
     for tree in told:
         found |= dict.fromkeys(_naming(tree))
+    found = {name: None for name in found if name not in {"class", "group"}}
     return [name for name in found if not re.fullmatch(r"[\d.,\s+-]*", name) and len(name) > 1]
 
 
