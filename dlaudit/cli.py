@@ -286,8 +286,20 @@ def list_(kind: str | None, plugins: tuple[Path, ...], *, as_json: bool) -> int:
 @click.argument("run", type=PATH)
 @click.option("--format", "name", default="html", help="html, json, junit, sarif, md.")
 @click.option("-o", "--output", type=PATH, help="File [stdout].")
+@click.option(
+    "--edition", help="auditor [default], or public: no rows, pictures, groups of people."
+)
+@click.option("--language", help="en [default], de.")
 @click.option("--plugin", "plugins", type=PATH, multiple=True, help="Python file with parts.")
-def report(run: Path, name: str, output: Path | None, plugins: tuple[Path, ...]) -> int:
+def report(
+    run: Path,
+    name: str,
+    output: Path | None,
+    plugins: tuple[Path, ...],
+    *,
+    edition: str | None,
+    language: str | None,
+) -> int:
     """Render a stored run again, without the model.
 
     \b
@@ -295,7 +307,9 @@ def report(run: Path, name: str, output: Path | None, plugins: tuple[Path, ...])
     """
     from dlaudit.audit.launch import report_text
 
-    text = report_text(run, name, output, plugins)
+    asked = {"edition": edition, "language": language}
+    options = {key: value for key, value in asked.items() if value is not None}
+    text = report_text(run, name, output, plugins, options)
     if output is None:
         click.echo(text, nl=False)
     return 0
@@ -319,7 +333,8 @@ def gate(run: Path, rules: Path | None) -> int:
 @click.argument("first", type=PATH)
 @click.argument("second", type=PATH)
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
-def diff(first: Path, second: Path, *, as_json: bool) -> int:
+@click.option("--html", "page", type=PATH, help="Write a page there.")
+def diff(first: Path, second: Path, page: Path | None, *, as_json: bool) -> int:
     """Compare two runs, sample by sample.
 
     \b
@@ -330,6 +345,10 @@ def diff(first: Path, second: Path, *, as_json: bool) -> int:
     from dlaudit.reports.difference import text
 
     difference = compare(first, second)
+    if page is not None:
+        from dlaudit.audit.launch import difference_page
+
+        difference_page(difference, first, second, page)
     click.echo(canonical(difference).decode() if as_json else text(difference))
     return 0
 

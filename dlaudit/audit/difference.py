@@ -153,7 +153,13 @@ def yes_or_no(
             table["correct"] = table["predicted"] == table["y"]
     if "id" not in one or "id" not in two:
         return []
-    return [name for name in one if name in two and one[name].dtype == two[name].dtype == bool]
+    return [
+        name
+        for name, column in one.items()
+        if name in two
+        and column.dtype == two[name].dtype == bool
+        and column.ndim == two[name].ndim == 1
+    ]
 
 
 def paired(

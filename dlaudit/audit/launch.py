@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from dlaudit.audit.engine import Events, audit
 from dlaudit.audit.evidence import write_whole
@@ -14,6 +17,9 @@ from dlaudit.audit.registry import Registry, snake_case
 from dlaudit.audit.render import rendered, rendered_apart, write_reports
 from dlaudit.audit.run_folder import folder_of, stored
 from dlaudit.errors import RunFolderError
+
+if TYPE_CHECKING:
+    from dlaudit.audit.difference import Difference
 
 
 def launch(
@@ -62,21 +68,50 @@ def default_folder(name: str) -> Path:
     return Path("dlaudit-runs") / f"{slug}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
 
 
-def report_text(run: Path, name: str, output: Path | None, plugins: tuple[Path, ...] = ()) -> str:
+def report_text(
+    run: Path,
+    name: str,
+    output: Path | None,
+    plugins: tuple[Path, ...] = (),
+    options: Mapping[str, str] = MappingProxyType({}),
+) -> str:
     """A stored run in another format, written to ``output`` if that is given.
+
+    options: what the renderer takes besides, as ``edition`` and ``language``.
 
     Raises RunFolderError if ``output`` lies inside the run: a run's files are sealed.
     """
     folder = folder_of(run)
-    if output is not None and output.resolve().is_relative_to(folder.resolve()):
+    if output is not None:
+        outside(output, folder)
+    registry = Registry(plugins)
+    text = rendered(stored(folder), name, folder, registry, options)
+    if output is not None:
+        written(output, text)
+    return text
+
+
+def outside(output: Path, folder: Path) -> None:
+    """Refuse to write into a run, whose files are sealed. Raises RunFolderError."""
+    if output.resolve().is_relative_to(folder.resolve()):
         message = f"{output}: lies inside the run, whose files are sealed. Write it elsewhere."
         raise RunFolderError(message)
-    registry = Registry(plugins)
-    text = rendered(stored(folder), name, folder, registry)
-    if output is not None:
-        try:
-            write_whole(output, text.encode())
-        except OSError as error:
-            message = f"{output}: cannot be written: {error.strerror}"
-            raise RunFolderError(message) from error
-    return text
+
+
+def written(output: Path, text: str) -> None:
+    """Write a report as a whole or not at all. Raises RunFolderError."""
+    try:
+        write_whole(output, text.encode())
+    except OSError as error:
+        message = f"{output}: cannot be written: {error.strerror}"
+        raise RunFolderError(message) from error
+
+
+def difference_page(difference: Difference, first: Path, second: Path, output: Path) -> None:
+    """Write two compared runs as a page, with the pictures they kept of samples that flipped."""
+    from dlaudit.reports.difference import page
+
+    sides = [(stored(run), folder_of(run)) for run in (first, second)]
+    for _, folder in sides:
+        outside(output, folder)
+    written(output, page(difference, sides))

@@ -6,22 +6,38 @@ import inspect
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from dlaudit.audit.record import AuditRecord
 from dlaudit.audit.registry import Registry
 from dlaudit.audit.run_folder import REPORTS, RunFolder
-from dlaudit.errors import ReportFailed
+from dlaudit.errors import PlanError, ReportFailed
 
 Renderer = Callable[[AuditRecord, str, Path], str]
 
 
-def rendered(record: AuditRecord, name: str, folder: Path | None, registry: Registry) -> str:
-    """The report as text. A renderer takes the record, and the run's folder if it asks for it."""
+def rendered(
+    record: AuditRecord,
+    name: str,
+    folder: Path | None,
+    registry: Registry,
+    options: Mapping[str, str] = MappingProxyType({}),
+) -> str:
+    """The report as text. A renderer takes the record, and the run's folder if it asks for it.
+
+    options: keyword arguments of the renderer (``edition``, ``language``). Raises PlanError for one
+    that it does not take.
+    """
     render = registry.find("renderers", name).get()
-    takes_folder = len(inspect.signature(render).parameters) > 1
-    text: str = render(record, folder) if takes_folder else render(record)
+    known = inspect.signature(render).parameters
+    if unknown := [key for key in options if key not in known]:
+        told = ", ".join(f"--{key}" for key in unknown)
+        message = f"--format {name}: takes no {told}; html does."
+        raise PlanError(message)
+    takes_folder = sum(one.kind is not one.KEYWORD_ONLY for one in known.values()) > 1
+    text: str = render(record, *([folder] if takes_folder else []), **options)
     return text
 
 

@@ -1,14 +1,18 @@
-"""Two runs compared, as plain text: moved criteria first, then verdicts, samples and measurements.
+"""Two runs compared, as text and as a page: moved criteria first, then verdicts, samples, measurements.
 
-Knows the struct of ``dlaudit.audit.difference`` and no record; what is not compared is not said.
+Knows the struct of ``dlaudit.audit.difference``, and of the records only the pictures of samples that
+flipped; what is not compared is not said.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
-from dlaudit.audit.record import Measurement, Status
-from dlaudit.reports import wording
+from dlaudit.audit.record import Artifact, AuditRecord, Measurement, Status
+from dlaudit.reports import charts, columns, wording
+from dlaudit.reports.pictures import content, data_uri, is_picture
 
 if TYPE_CHECKING:
     from dlaudit.audit.difference import Change, Difference, Pairing, Turn
@@ -82,3 +86,71 @@ def _change(one: Change) -> str:
 
 def _value(one: Measurement | None) -> str:
     return "not measured" if one is None else wording.one_line(wording.measured(one))
+
+
+class Shot(NamedTuple):
+    """A picture of a flipped sample, and in which of the two runs it was taken."""
+
+    sample: str
+    side: str
+    uri: str
+    alt: str
+
+
+PICTURES = 12
+FLIPPED = 200
+"""Samples that the page lists for each outcome; ``--json`` names all of them."""
+
+
+def page(difference: Difference, sides: Sequence[tuple[AuditRecord, Path]] = ()) -> str:
+    """The comparison as one HTML file without a script.
+
+    sides: both runs with their folders, for the pictures of samples that flipped.
+    """
+    from dlaudit.reports.html import environment
+
+    ends = [end for one in difference.pairings for end in (one.interval.low, one.interval.high)]
+    along = charts.axis([0.0, *ends])
+    text = (
+        environment()
+        .get_template("difference.html.j2")
+        .render(
+            difference=difference,
+            words=wording,
+            axis=along,
+            strips=[_strip(one, along) for one in difference.pairings],
+            told=[_pairing(one)[0] for one in difference.pairings],
+            shots=list(_shots(difference, sides)),
+            status=_status,
+            value=_value,
+            most=FLIPPED,
+        )
+    )
+    return wording.printable(text)
+
+
+def _strip(one: Pairing, along: charts.Axis) -> charts.Strip:
+    low, high = along.at(one.interval.low), along.at(one.interval.high)
+    return charts.Strip(along.at(one.difference), low, high)
+
+
+def _shots(difference: Difference, sides: Sequence[tuple[AuditRecord, Path]]) -> Iterable[Shot]:
+    """What the runs drew of the samples that flipped, a few."""
+    flipped = {flip.id for one in difference.pairings for flip in one.flips}
+    left = PICTURES
+    for side, (record, folder) in zip(("before", "after"), sides, strict=False):
+        for run in record.runs:
+            drawn: dict[str, Artifact] = {
+                artifact.sha256: artifact
+                for artifact in getattr(run.outcome, "artifacts", ())
+                if is_picture(artifact)
+            }
+            for told in columns.listed(run, "failures", folder):
+                shot = drawn.get(str(told.get("picture")))
+                if shot is None or str(told.get("sample")) not in flipped or not left:
+                    continue
+                stored, reason = content(shot, folder)
+                if not reason:
+                    left -= 1
+                    uri = data_uri(shot, stored)
+                    yield Shot(str(told["sample"]), side, uri, shot.alt or shot.caption)

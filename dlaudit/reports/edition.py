@@ -22,7 +22,7 @@ EDITIONS: tuple[Edition, ...] = ("auditor", "public")
 OPEN = frozenset({"class"})
 """Slices over these are shown: the classes that the model tells apart."""
 NAMING = re.compile(
-    r"group|attribut|sensitive|protected|feature|column|bins|immutable|special", re.I
+    r"group|attribut|sensitive|protected|feature|column|bins|immutable|special", re.IGNORECASE
 )
 """Arguments and facts under such names tell attributes of people."""
 FACTS = ("n", "kind", "classes", "parameters", "airlock", "shape", "task")
@@ -91,6 +91,7 @@ def names_in(record: AuditRecord) -> list[str]:
     ]
     for tree in told:
         found |= dict.fromkeys(_naming(tree))
+    found = {name: None for name in found if name not in {"class", "group"}}
     return [name for name in found if not re.fullmatch(r"[\d.,\s+-]*", name) and len(name) > 1]
 
 
@@ -146,7 +147,7 @@ class _Mask:
         ordered = sorted(self._words, key=len, reverse=True)
         self._found = re.compile(
             "|".join(rf"(?<![^\W_]){re.escape(name)}(?![^\W_])" for name in ordered) or r"(?!)",
-            re.I,
+            re.IGNORECASE,
         )
 
     def text(self, text: str) -> str:

@@ -171,10 +171,10 @@ def deviations(outline: Outline, anchors: Anchors, *, sealed: bool) -> list[tupl
             found.append(("A number that a rule speaks of is void:", one.id, anchors.rules[one.id]))
         if one.rule is None:
             found.append(("A verdict has no rule:", one.id, anchors.rules[one.id]))
-    for one_run in outline.unmeasured:
-        found.append(
-            ("A run of the plan gave no number:", one_run.run.id, anchors.runs[one_run.run.id])
-        )
+    found += [
+        ("A run of the plan gave no number:", quiet.run.id, anchors.runs[quiet.run.id])
+        for quiet in outline.unmeasured
+    ]
     return found
 
 

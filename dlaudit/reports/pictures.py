@@ -55,9 +55,13 @@ def pictures(
             found[artifact.sha256] = Picture(reason=reason)
             continue
         left -= needed
-        encoded = base64.b64encode(stored).decode("ascii")
-        found[artifact.sha256] = Picture(uri=f"data:{artifact.media_type};base64,{encoded}")
+        found[artifact.sha256] = Picture(uri=data_uri(artifact, stored))
     return found
+
+
+def data_uri(artifact: Artifact, stored: bytes) -> str:
+    """A picture as an address that holds it."""
+    return f"data:{artifact.media_type};base64,{base64.b64encode(stored).decode('ascii')}"
 
 
 def _in_turns(record: AuditRecord) -> Iterable[Artifact]:

@@ -6,6 +6,7 @@ from dlaudit.audit.record import Interval
 from dlaudit.reports import wording
 from dlaudit.reports.demo import demo_index
 from dlaudit.reports.difference import FLIPS, text
+from dlaudit.reports.difference import page as difference_page
 
 
 def test_the_demo_s_page_sets_what_was_planted_beside_what_was_found():
@@ -82,3 +83,27 @@ def test_nothing_is_said_to_be_equal_that_was_not_compared():
     )
     assert "and 10 more" in text(difference(changes=many))
     assert "flipped" not in text(difference(pairings=(pairing(0),)))
+
+
+def test_the_page_shows_moved_criteria_first_and_in_red():
+    html = difference_page(
+        difference(
+            criteria=("r: was m >= 0.6, is m >= 0.5",),
+            turns=(Turn(rule="r", before="fail", after="pass"),),
+            pairings=(pairing(14),),
+            changes=(Change(run="a.b", name="m", slice={"g": "x"}, conditions={}, before=rate("m", 5, 10),
+                            after=None),),
+        )
+    )  # fmt: skip
+    shown = Page(html)
+    assert shown.faults == []
+    assert 'class="moved"' in html
+    assert [a["data-turn"] for a in shown.having("data-turn")] == ["r"]
+    assert len(shown.having("data-flip")) == 14
+    order = ["was m >= 0.6", "Verdicts that turned", "p = 0.0123 (McNemar)", "not measured"]
+    assert [shown.text.index(words) for words in order] == sorted(
+        shown.text.index(w) for w in order
+    )
+    quiet = Page(difference_page(difference()))
+    assert "judged by the same rules" in quiet.text
+    assert "No sample is in both runs." in quiet.text

@@ -1,0 +1,121 @@
+"""The public edition withholds what it says; the German report differs in its own words only."""
+
+import re
+from pathlib import Path
+
+import record_corpus
+from hypothesis import HealthCheck, given, settings
+from page_reader import Page
+from planted_story import story
+from record_corpus import rate, record_of, run_of
+
+from dlaudit.audit.record import Errored, Measured, Rule, Undefined
+from dlaudit.reports import html, wording
+from dlaudit.reports.edition import WITHHELD, published
+from dlaudit.reports.html import render
+from dlaudit.reports.language import messages, translator
+
+GROUP = {"ethnicity": "Martian"}
+
+
+def people():
+    """A record with numbers about a group, an overall number, and the name in many places."""
+    measured = Measured(
+        measurements=(rate("accuracy", 5, 9, slice=GROUP), rate("accuracy", 50, 90),
+                      rate("accuracy", 7, 9, slice={"class": "cat"})),
+        undefined=(Undefined(name="gap", reason="no Martian was there", slice=GROUP),),
+    )  # fmt: skip
+    rules = (
+        Rule(id="gap by ethnicity", run="fairness.groups", measurement="accuracy", at_least=0.9,
+             rationale="A Martian shall be decided as others are."),
+        Rule(id="all", run="fairness.groups", measurement="accuracy", at_least=0.9, slice=GROUP),
+    )  # fmt: skip
+    runs = (
+        run_of("fairness.groups", measured, params={"attributes": ["ethnicity"], "samples": 90}),
+        run_of(
+            "fairness.crashed", Errored(error="ValueError", message="row 17 of ethnicity = Martian")
+        ),
+    )
+    return record_of(runs, rules)
+
+
+def test_the_public_edition_names_no_attribute_no_group_and_no_row():
+    record = people()
+    whole, public = render(record), render(record, edition="public")
+    assert re.search("ethnicity", whole)
+    assert re.search("Martian", whole)
+    assert not re.search("ethnicity|martian|row 17", public, re.IGNORECASE)
+    page = Page(public)
+    assert page.faults == []
+    assert {link[1:] for link in page.links if link.startswith("#")} <= set(page.ids)
+    assert "class = cat" in page.text
+    assert "1 measurements are withheld" in page.text
+    assert wording.overclaims(page.own) == []
+
+
+def test_the_public_edition_has_neither_rows_nor_pictures(tmp_path):
+    record = story(tmp_path)
+    whole = Page(render(record, tmp_path))
+    public = Page(render(record, tmp_path, edition="public"))
+    assert [tag for tag, _ in whole.elements if tag == "img"]
+    assert not [tag for tag, _ in public.elements if tag == "img"]
+    assert not [link for link in public.links if link.startswith("evidence/")]
+    assert not [one for one in public.ids if one.startswith("rows-")]
+
+
+@given(record_corpus.random_records())
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+def test_no_verdict_and_no_failure_is_left_out_of_the_public_edition(record):
+    public, withheld = published(record)
+    assert [v.status for v in public.verdicts] == [v.status for v in record.verdicts]
+    assert [type(run.outcome) for run in public.runs] == [type(run.outcome) for run in record.runs]
+    assert public.plan_sha256 == record.plan_sha256
+    left = [
+        len(run.outcome.measurements) for run in public.runs if isinstance(run.outcome, Measured)
+    ]
+    all_ = [
+        len(run.outcome.measurements) for run in record.runs if isinstance(run.outcome, Measured)
+    ]
+    assert sum(left) + withheld == sum(all_)
+    outcomes = [run.outcome for run in public.runs if isinstance(run.outcome, Measured)]
+    numbers = [one for outcome in outcomes for one in (*outcome.measurements, *outcome.undefined)]
+    for one in (*numbers, *public.rules, *(m for v in public.verdicts for m in v.observed)):
+        assert set(one.slice) <= {"class", "group"}
+        assert one.slice.get("group", WITHHELD) == WITHHELD
+
+
+def test_german_words_stand_around_the_same_quotations():
+    record = people()
+    english, german = Page(render(record)), Page(render(record, language="de"))
+    assert german.faults == []
+    assert [a["lang"] for a in german.having("lang")] == ["de"]
+    assert "Das Tor bleibt geschlossen" in german.own
+    said = "The gate stays closed"
+    assert german.own.count(said) == english.own.count(said) - 1
+    assert german.ids == english.ids
+    assert wording.overclaims(german.own) == []
+    assert "A Martian shall be decided as others are." in german.text
+
+
+def test_the_catalogue_translates_only_what_the_report_says():
+    """A sentence that nobody says any more would stand in the catalogue for ever."""
+    catalogue = messages((Path(html.__file__).parent / "locale/de.po").read_text(encoding="utf-8"))
+    sources = [
+        f.read_text(encoding="utf-8")
+        for f in Path(html.__file__).parent.rglob("*")
+        if f.suffix in {".py", ".j2"}
+    ]
+    said = " ".join(re.sub(r'"\s+"', "", " ".join(sources)).split())
+    assert len(catalogue) > 100
+    assert [one for one in catalogue if one not in said] == []
+    assert (
+        translator("de")("a sentence without a translation") == "a sentence without a translation"
+    )
+
+
+def test_a_catalogue_is_read_as_gettext_writes_it():
+    text = (
+        'msgid ""\nmsgstr "head"\n\n#: a.py:1\nmsgid "one "\n"two"\n'
+        'msgstr "eins \\"zwei\\""\n\nmsgid "x"\nmsgstr ""\n'
+    )
+    assert messages(text) == {"one two": 'eins "zwei"', "x": ""}
