@@ -52,8 +52,6 @@ ONLY_DOOR = {
     "foolbox": "attacks/via_foolbox.py",
     "eagerpy": "attacks/via_foolbox.py",
     "ray": "audit/via_ray.py",
-    "xgboost": "overfitting/via_xgboost.py",
-    "lightgbm": "overfitting/via_lightgbm.py",
 }
 
 
