@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from dlaudit.overfitting.moves import Errors
 
 NAMES = ("adversarial_error", "plain_error", "overfit_to_test")
-FEWEST = 100
+FEWEST = 30
 SPOTS = 25
 """Places that three moves reach, which the weights look at (``moves.SPOTS``)."""
 TRUST = (
@@ -69,10 +69,10 @@ class AdversarialOverfit(Check, frozen=True, kw_only=True):
         y = np.concatenate([block.batch.y for block in blocks])
         ids = np.concatenate([block.batch.id for block in blocks])
         n = len(y)
-        if n < FEWEST or x.ndim != 4 or min(x.shape[2:]) < 5:
+        if n < FEWEST or x.ndim != 4 or min(x.shape[2:]) < 3:
             reason = (
                 f"{n} inputs of shape {x.shape[1:]}: expected {FEWEST} pictures (channels, height, "
-                "width) of at least 5 by 5 pixels"
+                "width) of at least 3 by 3 pixels"
             )
             yield from (Undefined(name=name, reason=reason) for name in NAMES)
             return
