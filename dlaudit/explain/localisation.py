@@ -216,7 +216,7 @@ class Localisation(Check, frozen=True, kw_only=True):
                 )
                 yield Undefined(name=name, reason=reason, slice=sliced, conditions=stated)
                 continue
-            yield mean_of(name, some, sliced, stated, "", direction=None, level=level)
+            yield mean_of(name, some, sliced, stated, "", level=level, share=name != "lift")
 
     @staticmethod
     def _kept(bench: Bench, columns: dict[str, np.ndarray]) -> Artifact:

@@ -120,7 +120,13 @@ class Reasons(Check, frozen=True, kw_only=True):
             where=there.any(axis=0),
         )  # fmt: skip
         yield mean_of(
-            STABILITY, stable, {}, stated, "no row kept its decision near by", direction="higher"
+            STABILITY,
+            stable,
+            {},
+            stated,
+            "no row kept its decision near by",
+            direction="higher",
+            share=True,
         )
         yield self._on_protected(values, marked, stated)
         columns: dict[str, np.ndarray] = {
@@ -152,4 +158,6 @@ class Reasons(Check, frozen=True, kw_only=True):
         share = np.divide(
             size[:, marked].sum(axis=1), total, out=np.full(len(size), np.nan), where=total > 0
         )
-        return mean_of(PROTECTED, share, {}, stated, "no row has contributions", direction="lower")
+        return mean_of(
+            PROTECTED, share, {}, stated, "no row has contributions", direction="lower", share=True
+        )

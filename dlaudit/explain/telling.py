@@ -123,11 +123,11 @@ def _mean(
 
 def mean_of(
     name: str, values: np.ndarray, where: dict[str, str], stated: dict[str, Scalar], none: str,
-    *, direction: Any = None, level: float = LEVEL,
+    *, direction: Any = None, level: float = LEVEL, share: bool = False,
 ) -> Measurement | Undefined:  # fmt: skip
     """The mean of (n,) numbers, NaN where one does not exist; undefined without any, or without spread."""
     there = values[~np.isnan(values)]
-    interval = _interval(there, level)
+    interval = _interval(there, level, share=share)
     if interval is None:
         alike = f"{len(there)} inputs with the same value: no spread to build an interval on"
         reason = alike if len(there) else none
@@ -138,9 +138,13 @@ def mean_of(
     )  # fmt: skip
 
 
-def _interval(values: np.ndarray, level: float) -> Interval | None:
-    """Wilson's where all values are 0 or 1, else Student's; None without values, or without spread."""
-    if len(values) and bool(np.isin(values, (0, 1)).all()):
+def _interval(values: np.ndarray, level: float, *, share: bool) -> Interval | None:
+    """Wilson's for shares that are all 0 or 1, else Student's; None without values, or without spread.
+
+    Of shares of which only 0 (only 1) was seen, what is unlike them can add (take) at most 1 each; of a
+    number without such ends that is 0 for every input, a proportion's interval would say nothing.
+    """
+    if share and len(values) and bool(np.isin(values, (0, 1)).all()):
         return wilson(int(values.sum()), len(values), level)
     return mean_interval(values, level)
 
