@@ -18,7 +18,7 @@ from PIL import Image
 
 IMAGES = Path(__file__).parent / "images"
 ATTACKS = """
-.top, .contents, main > section:not(#suite-attacks), .curve .scroll { display: none !important }
+.top, .contents, main > section:not(#robustness), .curve .scroll { display: none !important }
 main > section { margin-top: 2rem } .page { display: block !important; max-width: 66rem }
 """
 """Leaves of a report the figures of its attacks."""
