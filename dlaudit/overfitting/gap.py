@@ -7,7 +7,7 @@ and itself as evidence.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from dlaudit.audit.parts import Check, Dataset, Needs, Yielded
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from dlaudit.audit.bench import Answers, Bench
 
 TRAIN, TEST = "train", "test"
+DRAWN = 20
+"""Classes in the picture, at most."""
 NO_LOGITS = "the model gives decisions only: a loss needs logits"
 NO_SPREAD = "every loss of a split is the same number: no spread to build an interval on"
 
@@ -56,8 +58,11 @@ class Gap(Check, frozen=True, kw_only=True):
                 name=f"{split}_accuracy", value=right / n, n=n, interval=wilson(right, n),
                 direction="higher", caveats=caveats if split == TEST else (),
             )  # fmt: skip
-        yield _accuracy_gap("accuracy_gap", train.correct, test.correct, caveats)
-        yield from _class_gaps(bench.classes, train, test, caveats)
+        whole = _accuracy_gap("accuracy_gap", train.correct, test.correct, caveats)
+        by_class = list(_class_gaps(bench.classes, train, test, caveats))
+        yield whole
+        yield from by_class
+        yield _picture(bench, [whole, *by_class])
         yield from _losses(train, test, caveats)
         yield _evidence(bench, {TRAIN: train, TEST: test})
 
@@ -187,6 +192,26 @@ def _losses(train: Answers, test: Answers, caveats: tuple[Caveat, ...]) -> Itera
                 name=name, value=value, n=n, interval=interval, unit="nats", direction="lower",
                 caveats=doubts,
             )  # fmt: skip
+
+
+def _picture(bench: Bench, gaps: Sequence[Yielded]) -> Artifact:
+    """The gap of everybody and of each class, with its interval."""
+    from dlaudit.overfitting.curves import intervals_svg
+
+    rows = [
+        (one.slice.get("class", "all classes"), one.value, one.interval.low, one.interval.high)
+        for one in gaps[: DRAWN + 1]
+        if isinstance(one, Measurement) and one.interval
+    ]
+    left_out = max(0, len(gaps) - 1 - DRAWN)
+    some = f" {left_out} further classes are not drawn." if left_out else ""
+    return bench.keep(
+        f"{bench.run}.gaps",
+        intervals_svg(rows, across="accuracy on training minus accuracy on test samples", line=0.0),
+        media_type="image/svg+xml",
+        caption=f"The accuracy gap of all classes and of each, with its interval; dashed: no gap.{some}",
+        alt="; ".join(f"gap of {name} {value:.3f}" for name, value, *_ in rows) + f".{some}",
+    )
 
 
 def _evidence(bench: Bench, splits: dict[str, Answers]) -> Artifact:
