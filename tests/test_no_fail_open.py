@@ -211,7 +211,7 @@ ENDINGS = {
 OF_THE_TOY = {"build": "ImportFailed", "nan": "ValueError", "silence": "NothingMeasured",
               "unspeakable": "Unspeakable"}  # fmt: skip
 SUITES = [part.name for part in INSTALLED.parts("suites")]
-LIMIT = 30.0
+LIMIT = 60.0
 """Seconds for one job: what a hang costs the test, far beyond what a healthy check takes."""
 
 

@@ -11,7 +11,8 @@ import msgspec
 import pytest
 
 import dlaudit
-from dlaudit.audit.engine import Events, annex_iii, audit, installed
+from dlaudit.audit.declared import route
+from dlaudit.audit.engine import Events, audit, installed
 from dlaudit.audit.executor import InlineExecutor
 from dlaudit.audit.judge import exit_code
 from dlaudit.audit.perform import Done, Job
@@ -139,7 +140,7 @@ def test_the_folder_may_be_named_by_the_plan(tmp_path: Path, plug: Path) -> None
 def test_the_plan_declares_which_annex_counts(
     context: dict[str, Any], declared: bool | None
 ) -> None:
-    assert annex_iii(context) is declared
+    assert route(context) is declared
 
 
 def test_the_version_of_what_is_not_installed_is_unknown() -> None:
