@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from dlaudit.audit.record import Interval
-from dlaudit.audit.statistics import LEVEL, newcombe, normal_quantile, wilson
+from dlaudit.audit.statistics import LEVEL, newcombe, normal_quantile, pairs_won, wilson
 
 
 def share_of_gain(
@@ -96,18 +96,13 @@ def folded_auc(
     as given. Where it is zero, as at perfect separation, Wilson's interval of as many right decisions as
     the smaller sample has rows.
     """
-    from scipy.stats import rankdata
-
     kinds = np.unique(fold)
     values, variance = [], 0.0
     for number in kinds:
         above, below = scores[(fold == number) & (y == 1)], scores[(fold == number) & (y == 0)]
-        m, n = len(above), len(below)
-        ranks = rankdata(np.concatenate([above, below]))
-        values.append(float((ranks[:m].sum() - m * (m + 1) / 2) / (m * n)))
-        of_above = (ranks[:m] - rankdata(above)) / n
-        of_below = 1 - (ranks[m:] - rankdata(below)) / m
-        variance += float(of_above.var(ddof=1) / m + of_below.var(ddof=1) / n)
+        of_above, of_below = pairs_won(above, below)
+        values.append(float(of_above.mean()))
+        variance += float(of_above.var(ddof=1) / len(above) + of_below.var(ddof=1) / len(below))
     value = float(np.mean(values))
     variance /= len(kinds) ** 2
     if variance <= 1e-15 or not 0 < value < 1:
