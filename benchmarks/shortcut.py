@@ -65,11 +65,11 @@ WORLDS = {
     "shapes": World(
         4,
         lambda seed: (
-            planted_shapes.shapes(1000, seed),
-            planted_shapes.shapes(400, 10_000 + seed),
+            planted_shapes.shapes(800, seed),
+            planted_shapes.shapes(300, 10_000 + seed),
         ),
         planted_shapes.net,
-        6,
+        5,
         None,
     ),
 }
