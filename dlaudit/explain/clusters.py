@@ -43,9 +43,10 @@ class Clusters(Check, frozen=True, kw_only=True):
     """Kinds of maps among the inputs that are decided alike, as hypotheses: look at them, conclude nothing.
 
     ``map_clusters``: parts of the graph of a class's maps at the largest gap of its Laplacian's
-    eigenvalues (among numbers of parts that hardly hang together), 1 where they are of one kind; ``cluster_share``: share of the class's inputs in each.
-    Mean maps of the parts are drawn, with the ids of inputs in their middle. Whether a decision hangs on
-    what a part points at is ``explain.shortcut``'s question, for the region that you see there.
+    eigenvalues (of parts that hardly hang together), 1 where they are of one kind;
+    ``cluster_share``: share of the class's inputs in each. Mean maps of the parts are drawn, with the ids
+    of inputs in their middle. Whether a decision hangs on what a part points at is
+    ``explain.shortcut``'s question, for the region that you see there.
 
     method, baseline, settings: as of ``explain.attribution``. minimum: inputs of a class below which
     nothing is looked for.
