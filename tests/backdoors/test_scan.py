@@ -12,10 +12,10 @@ from planted_digits import Digits, told
 from torch import nn
 
 from dlaudit.audit.bench import Bench, Subject
+from dlaudit.audit.embedding import last_layer, penultimate
 from dlaudit.audit.evidence import EvidenceStore
 from dlaudit.audit.record import Measurement, Undefined
 from dlaudit.backdoors.consistency import covers, occlusion, strip
-from dlaudit.backdoors.features import last_layer, penultimate
 from dlaudit.backdoors.neighbours import Neighbourhood
 from dlaudit.backdoors.pictures import rows_png
 from dlaudit.backdoors.scan import NO_BLEND, Scan
