@@ -163,14 +163,16 @@ class Attribution(Check, frozen=True, kw_only=True):
 
     def _drawn(self, bench: Bench, subject: Subject, rows: list[Row]) -> Iterator[Artifact]:
         """Mean maps and curves of all explained inputs, and single inputs where the plan keeps samples."""
-        from dlaudit.explain.drawing import curves, mean_maps, single_maps
+        from dlaudit.explain.drawing import curves, mean_maps, single_maps, single_texts
 
+        count = min(self.pictures, bench.keep_samples)
         yield from curves(bench, rows)
         if subject.words:
+            yield from single_texts(bench, subject, rows, count)
             return
         yield from mean_maps(bench, subject, rows)
         if subject.pixels:
-            yield from single_maps(bench, subject, rows, min(self.pictures, bench.keep_samples))
+            yield from single_maps(bench, subject, rows, count)
 
 
 def made(explainer: Explainer, settings: dict[str, Any], place: str) -> Explainer:

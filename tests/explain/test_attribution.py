@@ -372,7 +372,7 @@ def test_texts_are_explained_at_their_embedding_unless_ids_are_read_elsewhere(be
 
     rng = np.random.default_rng(0)
     rows = Digits(rng.integers(0, 30, (70, 12)), np.arange(70) % 2)
-    bench = bench_of(Text(), rows, bounds=None, kind="tokens")
+    bench = bench_of(Text(), rows, bounds=None, kind="tokens", keep_samples=2)
     numbers, artifacts = told(Attribution(methods=("integrated_gradients",), **QUICK), bench)
     if pool == "masked":
         assert all("mask" in one.reason for one in numbers.values())
@@ -380,7 +380,15 @@ def test_texts_are_explained_at_their_embedding_unless_ids_are_read_elsewhere(be
     error = numbers["completeness_error", "integrated_gradients", "zero"]
     assert error.value < 0.05
     stored = table(bench, artifacts)
-    assert stored["integrated_gradients_zero_map"].shape == (64, 8 * 12)
+    maps = stored["integrated_gradients_zero_map"]
+    assert maps.shape == (64, 8 * 12)
+    texts = [one for one in artifacts if ".text." in one.name]
+    assert len(texts) == 2
+    # What is read out is what is stored: the largest token of the first text with its sum of channels.
+    tokens = maps[0].reshape(8, 12).sum(axis=0)
+    largest = int(np.abs(tokens).argmax())
+    assert f"at {largest + 1} ({tokens[largest]:+.2g})" in texts[0].alt
+    assert "Sanity" in texts[0].alt
 
 
 def test_a_guests_method_is_asked_like_any_other(bench_of, tmp_path):
