@@ -186,7 +186,7 @@ def neighbours(flat: np.ndarray) -> np.ndarray:
     nearest = np.argsort(apart, axis=1, kind="stable")[:, :NEIGHBOURS]
     joined = np.zeros_like(apart)
     np.put_along_axis(joined, nearest, 1.0, axis=1)
-    return np.maximum(joined, joined.T)
+    return np.asarray(np.maximum(joined, joined.T))
 
 
 def eigenvalues(affinity: np.ndarray) -> np.ndarray:

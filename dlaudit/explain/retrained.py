@@ -185,7 +185,8 @@ def compared(
     def mean(found: list[np.ndarray]) -> np.ndarray:
         count = both.sum(axis=0)
         total = np.where(both, np.stack(found), 0).sum(axis=0)
-        return np.divide(total, count, out=np.full(len(count), np.nan), where=count > 0)
+        none = np.full(len(count), np.nan)
+        return np.asarray(np.divide(total, count, out=none, where=count > 0))
 
     return {
         ALIKE: mean([sanity.partial_spearman(flat[a], flat[b], plain) for a, b in pairs]),

@@ -102,7 +102,9 @@ def _over_input(flow: Tensor, request: Request) -> Tensor:
         return _sequence(flow, shape[2])[:, None, :, None].expand(shape) / shape[1]
     if len(shape) == 3 and not request.pixels:  # a row of vectors: (B, T, F)
         return _sequence(flow, shape[1])[:, :, None].expand(shape) / shape[2]
-    places = grid_of_tokens(request.answer, request.module, request.x[:2], count)
+    places = None
+    if request.module is not None:
+        places = grid_of_tokens(request.answer, request.module, request.x[:2], count)
     if places is None or len(places.grid) != 2:
         message = (
             f"attention_rollout: expected tokens that lie over the input, one for each patch and up to "
