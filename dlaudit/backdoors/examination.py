@@ -158,7 +158,7 @@ def _screened(
     best: dict[int, Found] = {}
     for number, (_, kept) in enumerate(rounds(len(chosen))):
         brief = search._replace(steps=max(1, search.steps // PART))
-        some = [chosen[k] for k in left]
+        some = [chosen[k] for k in left.tolist()]
         found = _searched(bench, brief, some, seed=-1 - number, restarts=1)
         for k, one in zip(left.tolist(), found, strict=True):
             best[k] = min(best.get(k, one), one, key=lambda found: found.norm)

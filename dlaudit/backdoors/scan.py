@@ -54,7 +54,7 @@ class Scan(Check, frozen=True, kw_only=True):
         "trigger_success", "nominated_rows", "activation_clustering", "two_components_p",
     )  # fmt: skip
 
-    split: ClassVar[str] = "train"
+    passes_over: ClassVar[str] = "train"
 
     overlays: Count = 16
     budget: Share = 0.04

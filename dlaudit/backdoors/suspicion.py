@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from dlaudit.audit.embedding import penultimate
 from dlaudit.audit.parts import Model
 from dlaudit.backdoors.consistency import occlusion, strip
-from dlaudit.backdoors.features import penultimate
 from dlaudit.backdoors.latent import (
     Clusters,
     Split,

@@ -43,7 +43,7 @@ def test_the_suite_never_says_that_a_model_is_clean():
 def test_a_scan_needs_training_rows_and_its_cost_is_counted_by_them():
     offers = {"model": frozenset({"logits"}), "data": frozenset({"labels"}), "train_fn": False}
     assert Scan().missing(**offers) == ("data: train",)
-    assert Scan.split == "train"
+    assert Scan.passes_over == "train"
     assert Scan().passes(n=12_000, classes=10).forward == 120 * 12_000
 
 

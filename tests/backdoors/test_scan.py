@@ -13,11 +13,11 @@ from planted_digits import Digits, told
 from torch import nn
 
 from dlaudit.audit.bench import Bench, Subject
+from dlaudit.audit.embedding import last_layer, penultimate
 from dlaudit.audit.evidence import EvidenceStore
 from dlaudit.audit.record import Measurement, Undefined
 from dlaudit.backdoors import latent, neighbours
 from dlaudit.backdoors.consistency import covers, occlusion, strip
-from dlaudit.backdoors.features import last_layer, penultimate
 from dlaudit.backdoors.neighbours import Neighbourhood, plain
 from dlaudit.backdoors.pictures import rows_png
 from dlaudit.backdoors.scan import NO_BLEND, Scan
