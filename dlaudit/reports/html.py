@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
@@ -31,7 +32,7 @@ from dlaudit.reports.robustness import BOUND, Robustness
 from dlaudit.reports.samples import SampleTable, sample_tables
 
 if TYPE_CHECKING:
-    from jinja2 import Environment
+    from jinja2 import Environment, FileSystemBytecodeCache
     from markupsafe import Markup
 
 WORST = 8
@@ -306,6 +307,7 @@ def environment(language: str = "en") -> Environment:
 
     made = Environment(
         loader=PackageLoader("dlaudit.reports", "templates"),
+        bytecode_cache=compiled_templates(),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -318,10 +320,26 @@ def environment(language: str = "en") -> Environment:
     made.filters["breaks"] = breaks
     made.filters["href"] = href
     made.filters["short"] = short
+    made.filters["brief"] = brief
     made.filters["kind_of"] = kind_of
     made.filters["rules_of"] = lambda run, outline: outline.rules_of(run)
     made.tests["picture"] = is_picture
     return made
+
+
+def compiled_templates() -> FileSystemBytecodeCache | None:
+    """Compiled templates, beside their sources; None where nobody may write.
+
+    Compiling them takes longer than rendering the report of a small audit.
+    """
+    from jinja2 import FileSystemBytecodeCache
+
+    folder = Path(__file__).parent / "templates" / "__pycache__"
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError:
+        return None
+    return FileSystemBytecodeCache(str(folder), "%s.jinja") if os.access(folder, os.W_OK) else None
 
 
 def evidence_files(run: CheckRun | None) -> list[Artifact]:
@@ -346,16 +364,23 @@ def code(text: object) -> Markup:
 
 
 def breaks(text: object) -> Markup:
-    """A quotation that a narrow table may break behind underscores and dots, not inside a word."""
+    """A quotation that a narrow table may break behind underscores and dots, not inside a number."""
     from markupsafe import Markup, escape
 
-    broken = re.sub(r"([_.:/])(?=\w)", r"\1<wbr>", str(escape(text)))
+    broken = re.sub(r"([_.:/])(?=[^\W\d])", r"\1<wbr>", str(escape(text)))
     return Markup(f"<span data-quoted>{broken}</span>")  # noqa: S704  (escaped above)
 
 
 def short(name: str, run: str) -> Markup:
     """An artifact's name under the heading of its run, which need not be said again."""
     return quoted(name.removeprefix(f"{run}."))
+
+
+def brief(sha256: str) -> Markup:
+    """The beginning of a digest that stands in full where the link beside it leads."""
+    from markupsafe import Markup
+
+    return Markup("<code data-quoted>{}\N{HORIZONTAL ELLIPSIS}</code>").format(sha256[:12])
 
 
 def href(path: str) -> str:

@@ -64,7 +64,7 @@ def test_the_public_edition_has_neither_rows_nor_pictures(tmp_path):
 
 
 @given(record_corpus.random_records())
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
 def test_no_verdict_and_no_failure_is_left_out_of_the_public_edition(record):
     public, withheld = published(record)
     assert [v.status for v in public.verdicts] == [v.status for v in record.verdicts]

@@ -89,7 +89,7 @@ def test_quoted_text_may_say_what_it_likes():
 
 
 @given(record_corpus.random_records())
-@settings(max_examples=60, suppress_health_check=list(HealthCheck))
+@settings(max_examples=30, suppress_health_check=list(HealthCheck))
 def test_everything_that_did_not_work_appears(record):
     """Every errored or skipped run and every undefined number is on the page, with its reason."""
     page = Page(render(record))
@@ -124,8 +124,8 @@ def test_everything_that_did_not_work_appears(record):
 
 
 @given(record_corpus.random_records())
-@settings(max_examples=60, suppress_health_check=list(HealthCheck))
-def test_no_requirement_is_shown_as_supported_without_a_passing_rule_with_a_number(record):
+@settings(max_examples=40, suppress_health_check=list(HealthCheck))
+def test_no_requirement_is_shown_as_supported_without_a_passing_rule_with_an_interval(record):
     outline = Outline(record)
     verdicts = {verdict.rule: verdict for verdict in record.verdicts}
     for shown in outline.findings:
@@ -133,7 +133,7 @@ def test_no_requirement_is_shown_as_supported_without_a_passing_rule_with_a_numb
             speaking = [verdicts[rule] for rule in shown.finding.verdicts]
             assert speaking
             assert all(one.status == "pass" and one.observed for one in speaking)
-            assert all(m.interval or m.exact is not None for one in speaking for m in one.observed)
+            assert any(m.interval for one in speaking for m in one.observed)
     page = Page(render(record))
     groups = [a["data-finding-status"] for a in page.having("data-finding-status")]
     wanted = {shown.status for shown in outline.findings}
@@ -333,9 +333,8 @@ def test_groups_stand_on_one_axis_with_the_value_over_everybody_as_reference():
     text = render(story())
     run = text[text.index('id="run-fairness.groups"') :]
     table = run[: run.index("</table>")]
-    assert table.count('class="strip"') == 7
-    assert table.count('class="ref"') == 7
-    assert 'class="whisker"' in table
+    assert len(re.findall(r'class="strip" style="--l:[\d.]+;--h:[\d.]+;--p:[\d.]+"', table)) == 7
+    assert re.search(r'<table class="panel" style="--r:[\d.]+">', table)
 
 
 def test_a_table_of_many_rows_says_what_is_not_plotted():
@@ -492,7 +491,7 @@ def test_a_run_that_measured_nothing_says_so():
 def test_exact_zero_width_numbers_are_drawn_as_diamonds():
     exact = Measurement(name="count", value=2, n=3, exact="a count")
     text = render(record_of((run_of("a.b", Measured(measurements=(exact,))),)))
-    assert 'class="exact"' in text
+    assert re.search(r'class="strip exact" style="--p:[\d.]+"', text)
 
 
 def test_rendering_loads_neither_torch_nor_any_other_heavy_library(tmp_path):
