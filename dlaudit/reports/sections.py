@@ -122,8 +122,9 @@ STRIP: Sequence[tuple[str, tuple[FindingStatus, ...]]] = (
 
 
 class Count(NamedTuple):
-    """One mark of the coverage strip. shape: the status that lends its face; first: the status
-    in the annex that it leads to.
+    """One mark of the coverage strip.
+
+    shape: the status that lends its face. first: the status in the annex that it leads to.
     """
 
     told: str
