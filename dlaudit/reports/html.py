@@ -24,7 +24,7 @@ from dlaudit.audit.record import Artifact, AuditRecord, CheckRun, Executor, Meas
 from dlaudit.reports import living, panels, sections, transfer, wording
 from dlaudit.reports.columns import TABLE
 from dlaudit.reports.edition import Edition, published
-from dlaudit.reports.language import translator
+from dlaudit.reports.language import translated, translator
 from dlaudit.reports.outline import NO_RULE, Outline, kind_of
 from dlaudit.reports.pictures import is_picture, pictures
 from dlaudit.reports.plan_file import plan_toml
@@ -117,7 +117,7 @@ def render(
             page_words=page_words(tell),
         )
     )
-    return wording.printable(page)
+    return wording.printable(translated(page, language))
 
 
 class Script(NamedTuple):
