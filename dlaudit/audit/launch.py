@@ -74,10 +74,13 @@ def report_text(
     output: Path | None,
     plugins: tuple[Path, ...] = (),
     options: Mapping[str, str] = MappingProxyType({}),
+    *,
+    since: Path | None = None,
 ) -> str:
     """A stored run in another format, written to ``output`` if that is given.
 
-    options: what the renderer takes besides, as ``edition`` and ``language``.
+    options: what the renderer takes besides, as ``edition`` and ``language``. since: an earlier run,
+    for the section of changes.
 
     Raises RunFolderError if ``output`` lies inside the run: a run's files are sealed.
     """
@@ -85,7 +88,12 @@ def report_text(
     if output is not None:
         outside(output, folder)
     registry = Registry(plugins)
-    text = rendered(stored(folder), name, folder, registry, options)
+    asked: dict[str, object] = dict(options)
+    if since is not None:
+        from dlaudit.audit.difference import compare
+
+        asked["since"] = compare(since, run)
+    text = rendered(stored(folder), name, folder, registry, asked)
     if output is not None:
         written(output, text)
     return text

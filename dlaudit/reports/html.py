@@ -21,7 +21,7 @@ import msgspec
 
 from dlaudit.audit.evidence import digest
 from dlaudit.audit.record import Artifact, AuditRecord, CheckRun, Executor, Measured, canonical
-from dlaudit.reports import living, panels, sections, transfer, wording
+from dlaudit.reports import difference, living, panels, sections, transfer, wording
 from dlaudit.reports.columns import TABLE
 from dlaudit.reports.edition import Edition, published
 from dlaudit.reports.language import translated, translator
@@ -34,6 +34,8 @@ from dlaudit.reports.samples import SampleTable, sample_tables
 if TYPE_CHECKING:
     from jinja2 import Environment, FileSystemBytecodeCache
     from markupsafe import Markup
+
+    from dlaudit.audit.difference import Difference
 
 WORST = 8
 """How many findings the top of the report names; all of them follow below."""
@@ -54,10 +56,12 @@ def render(
     *,
     edition: Edition = "auditor",
     language: str = "en",
+    since: Difference | None = None,
 ) -> str:
     """The whole report. folder: the run's folder, from which pictures and rows are read if given.
 
     edition: ``public`` withholds rows, pictures and groups of people. language: ``en`` or ``de``.
+    since: what differs from an earlier run, for the section of changes.
     """
     whole = canonical(record)
     sealed = digest(canonical(record.plan)) == record.plan_sha256
@@ -88,6 +92,8 @@ def render(
             top=top_of(outline),
             sections=sections.sections(outline),
             further=sections.further(outline),
+            since=since
+            and difference.shown(since, [(record, folder)] if folder else [], ["after"]),
             strip=sections.strip(outline.findings),
             matrix=sections.matrix(outline.findings),
             matrix_columns=sections.COLUMNS,

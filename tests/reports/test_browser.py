@@ -142,8 +142,8 @@ def seen(tmp_path_factory):
     folder = tmp_path_factory.mktemp("browser")
     record, sliding = story(folder), slid(folder)
     pages = {
-        "report": render(record, folder),
-        "german": render(record, folder, language="de"),
+        "report": render(record, folder, since=CHANGED),
+        "german": render(record, folder, language="de", since=CHANGED),
         "public": render(record, folder, edition="public"),
         "sliders": render(sliding, folder),
         "difference": difference_page(CHANGED),
