@@ -55,18 +55,7 @@ def _status(status: Status | None) -> str:
 
 
 def _pairing(one: Pairing) -> list[str]:
-    width = one.interval.high - one.interval.low
-    marks = (0.0,)
-    value, low, high = (
-        wording.number(end, width=width, landmarks=marks)
-        for end in (one.difference, one.interval.low, one.interval.high)
-    )
-    outcome = (
-        f"{wording.one_line(one.run)}, {wording.one_line(one.outcome)}: {value} [{low}, {high}] "
-        f"{wording.level(one.interval.level)}, n = {wording.count(one.n)}, p = {one.p:.3g} "
-        f"(McNemar); {one.only_first} yes -> no, {one.only_second} no -> yes"
-    )
-    lines = [outcome]
+    lines = [f"{wording.one_line(one.run)}, {wording.one_line(one.outcome)}: {_told(one)}"]
     if one.flips:
         named = ", ".join(
             f"{wording.one_line(flip.id)} ({flip.before} -> {flip.after})"
@@ -75,6 +64,20 @@ def _pairing(one: Pairing) -> list[str]:
         more = f", and {len(one.flips) - FLIPS} more" if len(one.flips) > FLIPS else ""
         lines.append(f"  flipped: {named}{more}")
     return lines
+
+
+def _told(one: Pairing) -> str:
+    """The difference of one outcome with its interval, n, test and flips."""
+    width = one.interval.high - one.interval.low
+    marks = (0.0,)
+    value, low, high = (
+        wording.number(end, width=width, landmarks=marks)
+        for end in (one.difference, one.interval.low, one.interval.high)
+    )
+    return (
+        f"{value} [{low}, {high}] {wording.level(one.interval.level)}, n = {wording.count(one.n)}, "
+        f"p = {one.p:.3g} (McNemar); {one.only_first} yes -> no, {one.only_second} no -> yes"
+    )
 
 
 def _change(one: Change) -> str:
@@ -125,7 +128,7 @@ def shown(
         "difference": difference,
         "axis": along,
         "strips": [_strip(one, along) for one in difference.pairings],
-        "told": [_pairing(one)[0] for one in difference.pairings],
+        "told": [_told(one) for one in difference.pairings],
         "shots": list(_shots(difference, sides, names)),
         "status": _status,
         "value": _value,

@@ -63,7 +63,7 @@ ANSWERS = {
         "ticket 812",
         "suite:overfitting",
     ],
-    "Which raw file stands behind this number?": ["raw file", "per_sample", "3f" * 32],
+    "Which raw file stands behind this number?": ["raw file", "per_sample", "2226941e74c6"],
     "Who stated what was not tested?": ["R. Meyer", "No camera in this product", "Article 9(5)"],
     "How do I get the same numbers?": ["dlaudit run audit.toml", "dlaudit verify"],
 }
