@@ -221,6 +221,21 @@ def test_rendering_is_deterministic(tmp_path):
     assert f'content="{digest(canonical(record))}"' in render(record)
 
 
+def test_templates_are_compiled_once_and_the_page_is_the_same(monkeypatch):
+    """Compiling takes longer than rendering: a second process finds the compiled ones."""
+    html.environment.cache_clear()
+    first = render(combination("pass", "measured", "none"))
+    html.environment.cache_clear()
+    with monkeypatch.context() as patched:
+        patched.setattr("jinja2.Environment.compile", None)
+        assert render(combination("pass", "measured", "none")) == first
+    monkeypatch.setattr(html.os, "access", lambda *_: False)
+    html.environment.cache_clear()
+    assert html.environment().bytecode_cache is None
+    assert render(combination("pass", "measured", "none")) == first
+    html.environment.cache_clear()
+
+
 def test_inline_runs_are_said_to_have_no_isolation():
     inline = {"executor": {"name": "inline", "isolated": False}}
     assert "no isolation" in Page(render(record_of(environment=inline))).text
