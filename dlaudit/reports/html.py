@@ -72,10 +72,14 @@ def render(
         folder = None
     outline = Outline(record)
     record = outline.record
-    samples = {} if edition == "public" else sample_tables(record, folder)
+    robustness = Robustness(outline, folder)
+    shown = pictures(record, folder)
+    pictured = {
+        one.sample: sha256 for sha256, one in robustness.failures.items() if shown[sha256].uri
+    }
+    samples = {} if edition == "public" else sample_tables(record, folder, pictured)
     evidence = evidence_of(record)
     anchors = Anchors(outline, evidence, samples)
-    robustness = Robustness(outline, folder)
     tell = translator(language)
     script = script_of(environment(language))
     page = (
@@ -99,7 +103,8 @@ def render(
             matrix_columns=sections.COLUMNS,
             frameworks=list(dict.fromkeys(one.framework for one in record.requirements)),
             deviations=deviations(outline, anchors, sealed=sealed),
-            pictures=pictures(record, folder),
+            pictures=shown,
+            pictured=pictured,
             samples=samples,
             shown_rows=namespace(),
             run_page=lambda run: panels.run_page(run, outline.rules_of(run)),
