@@ -59,6 +59,8 @@ args = { path = "train.npz" }
 
 [checks."attacks.pgd"]
 samples = 40
+[checks."attacks.cascade"]
+samples = 60
 """
 
 
