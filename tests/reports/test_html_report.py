@@ -439,6 +439,31 @@ def test_a_report_with_many_pictures_stays_below_two_megabytes(tmp_path):
     assert len(render(record, tmp_path).encode()) < 2_000_000
 
 
+def test_two_hundred_rules_with_pictures_stay_below_five_megabytes(tmp_path):
+    import os
+
+    store = EvidenceStore(tmp_path)
+    runs, rules = [], []
+    for k in range(20):
+        numbers = tuple(
+            rate("m", 300 + j, 600, slice={"class": str(j % 10), "site": f"s{j // 10}"})
+            for j in range(100)
+        )
+        shots = tuple(
+            store.keep(f"p{k}.{j}", os.urandom(60_000), media_type="image/png") for j in range(2)
+        )
+        runs.append(run_of(f"guest.r{k}", Measured(measurements=numbers, artifacts=shots)))
+        rules += [
+            Rule(id=f"rule {k}-{j}", run=f"guest.r{k}", measurement="m", slice={"class": str(j)},
+                 at_least=0.5)
+            for j in range(10)
+        ]  # fmt: skip
+    text = render(record_of(runs, rules), tmp_path)
+    assert text.count("data-rule=") == 200
+    assert text.count("<img") > 10
+    assert len(text.encode()) < 5_000_000
+
+
 def test_a_thousand_rules_and_ten_thousand_measurements_are_rendered(capsys):
     runs = [
         run_of(f"guest.r{k}", Measured(measurements=tuple(

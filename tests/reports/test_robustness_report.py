@@ -498,7 +498,9 @@ def test_a_failure_stands_with_its_labels_confidences_and_factor(tmp_path):
     assert sum(tag == "img" for tag, _ in seen.elements) == 1, "shown once, at the top"
     place = f"picture-{shot.sha256[:12]}"
     assert seen.ids.count(place) == 1
-    table = re.search(r'<table class="samples">.*?</table>', html.render(record, tmp_path), re.DOTALL)
+    table = re.search(
+        r'<table class="samples">.*?</table>', html.render(record, tmp_path), re.DOTALL
+    )
     first = re.search(r"<tbody>\s*<tr.*?</tr>", table.group(), re.DOTALL).group()
     assert f'<a href="#{place}">3</a>' in first, "its row comes first and leads to it"
 
