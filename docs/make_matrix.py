@@ -244,6 +244,29 @@ def lightgbm(root: Path) -> dict[str, Any]:
     return {"path": "trees.txt"}
 
 
+def catboost(root: Path) -> dict[str, Any]:
+    """A few trees."""
+    import catboost as library
+
+    quiet = {"verbose": 0, "thread_count": 1, "allow_writing_files": False, "iterations": 2}
+    made = library.CatBoost({"loss_function": "Logloss", **quiet}).fit(np.eye(3), [0, 1, 1])
+    made.save_model(str(root / "trees.cbm"))
+    return {"path": "trees.cbm"}
+
+
+def huggingface(root: Path) -> dict[str, Any]:
+    """A small Transformer of pictures."""
+    import transformers
+
+    transformers.logging.disable_progress_bar()
+    config = transformers.ViTConfig(
+        hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8, image_size=8,
+        patch_size=4, num_channels=1, num_labels=2,
+    )  # fmt: skip
+    transformers.ViTForImageClassification(config).save_pretrained(root / "vit")
+    return {"path": "vit"}
+
+
 def npz(root: Path) -> dict[str, Any]:
     """Arrays of images with groups and masks."""
     images, mask = np.zeros((4, 1, 8, 8), dtype=np.float32), np.ones((4, 8, 8), dtype=bool)
@@ -324,6 +347,8 @@ MODELS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "callable": lambda _: {"file": "net.py:answer"},
     "xgboost": xgboost,
     "lightgbm": lightgbm,
+    "catboost": catboost,
+    "huggingface": huggingface,
     "http": lambda _: {"url": "http://127.0.0.1:9/predict"},
     "predictions": lambda _: {"column": "decision", "positive": "yes"},
 }

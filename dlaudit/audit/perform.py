@@ -259,10 +259,11 @@ def unanswered(model: Card, context: Mapping[str, Any]) -> list[str]:
     said = model.facts.get("preflight", {}).get(PERMUTED)
     if said is None or context.get(ANSWER):
         return []
-    return [
+    sentence = (
         f"model: {said} Put them in one order; or, if that is what shall be audited, say who looked at "
         f'them: [context] {ANSWER} = "name, day".'
-    ]
+    )
+    return [sentence]
 
 
 def objections(plan: Plan, subject: Subject, registry: Registry, root: Path) -> list[str]:

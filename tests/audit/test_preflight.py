@@ -1,4 +1,4 @@
-"""What a look at some answers makes doubtful is asked, and labels that are plainly permuted stop the audit."""
+"""What a look at some answers makes doubtful is asked; labels that are plainly permuted stop the audit."""
 
 from __future__ import annotations
 
