@@ -20,6 +20,7 @@ import ledger
 import numpy as np
 from scipy import stats
 
+from dlaudit.audit import statistics
 from dlaudit.audit.record import Interval
 from dlaudit.data_quality import intervals
 
@@ -54,7 +55,7 @@ def moved(m: int, n: int, shift: float) -> tuple[float, Draw]:
 
     def draw(rng: np.random.Generator) -> Interval:
         found = stats.ks_2samp(rng.normal(size=m), rng.normal(size=n) + shift, method="asymp")
-        return intervals.kolmogorov(float(found.statistic), m, n)
+        return statistics.kolmogorov(float(found.statistic), m, n)
 
     return float(2 * stats.norm.cdf(shift / 2) - 1), draw
 

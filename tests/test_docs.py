@@ -23,7 +23,8 @@ import yaml
 from commandline import Ended, dlaudit_command, shell_environment, written
 from documented import REPOSITORY, Block, blocks, name_of, pages
 
-from dlaudit.audit.plan import Source, read
+from dlaudit.audit.plan import Source
+from dlaudit.audit.plan_reading import read
 from dlaudit.audit.record import Measured, Skipped, canonical, read_record
 from dlaudit.audit.registry import Registry, import_file
 from dlaudit.cli import cli

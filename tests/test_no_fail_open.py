@@ -23,7 +23,8 @@ from dlaudit.audit.judge import exit_code
 from dlaudit.audit.launch import launch
 from dlaudit.audit.parts import Batch, Check, Dataset
 from dlaudit.audit.perform import Workplace, described
-from dlaudit.audit.plan import Loader, Source, read_with
+from dlaudit.audit.plan import Loader, Source
+from dlaudit.audit.plan_reading import read_with
 from dlaudit.audit.record import AuditRecord, CheckRun, Errored, Measured, Skipped
 from dlaudit.audit.registry import CHECK_GROUPS, Registry
 from dlaudit.models.torch_model import TorchModel

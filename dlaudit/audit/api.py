@@ -19,7 +19,8 @@ from dlaudit.audit.executor import InlineExecutor, Limits
 from dlaudit.audit.launch import launch
 from dlaudit.audit.parts import Dataset, Model
 from dlaudit.audit.perform import Opened, Workplace, described
-from dlaudit.audit.plan import Loader, Source, infer, read_with
+from dlaudit.audit.plan import Loader, Source
+from dlaudit.audit.plan_reading import infer, read_with
 from dlaudit.audit.record import AuditRecord
 from dlaudit.audit.registry import Registry
 from dlaudit.audit.render import rendered, write_reports

@@ -9,7 +9,8 @@ import msgspec
 from dlaudit.audit.catalogues import problem
 from dlaudit.audit.engine import judged
 from dlaudit.audit.parameters import shown
-from dlaudit.audit.plan import numbered, read_rules, read_waivers, source_of
+from dlaudit.audit.plan import source_of
+from dlaudit.audit.plan_rules import numbered, read_rules, read_waivers
 from dlaudit.audit.record import AuditRecord
 from dlaudit.audit.run_folder import stored
 from dlaudit.errors import PlanError, nearest

@@ -24,7 +24,8 @@ from dlaudit.audit.files import named_file
 from dlaudit.audit.guard import Guard
 from dlaudit.audit.parameters import build
 from dlaudit.audit.parts import Check, Yielded
-from dlaudit.audit.plan import Plan, RunSpec, Source, read
+from dlaudit.audit.plan import Plan, RunSpec, Source
+from dlaudit.audit.plan_reading import read
 from dlaudit.audit.preflight import ANSWER, PERMUTED
 from dlaudit.audit.record import (
     AnswersRun,

@@ -318,6 +318,19 @@ def _newcombe_auc(value: float, m: int, n: int, level: float) -> Interval:
     return Interval(low=ends[0], high=ends[1], level=level, method="newcombe-5")
 
 
+def kolmogorov(distance: float, m: int, n: int, level: float = LEVEL) -> Interval:
+    """Of the largest distance between two distribution functions, from that between the samples'.
+
+    Each sample's function is within sqrt(ln(2 / a) / 2n) of the truth with a chance of 1 - a (Massart
+    1990), whatever the distribution; a is half of what the level leaves. Coverage is at least the level.
+    """
+    part = (1 - level) / 2
+    wide = sum(math.sqrt(math.log(2 / part) / (2 * size)) for size in (m, n))
+    return Interval(
+        low=max(0.0, distance - wide), high=min(1.0, distance + wide), level=level, method="massart"
+    )
+
+
 def permutation_spread(
     outcome: np.ndarray, group: np.ndarray, rng: np.random.Generator, *, resamples: int = 2000
 ) -> float:

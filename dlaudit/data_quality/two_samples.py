@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dlaudit.audit.record import Interval
-from dlaudit.audit.statistics import holm
+from dlaudit.audit.statistics import holm, kolmogorov
 
 SMALL = 1000
 """Evidently's figure: up to so many rows a test, above it a size, since a test of many finds anything."""
@@ -41,8 +41,6 @@ class Kernel(NamedTuple):
 def of_numbers(first: np.ndarray, second: np.ndarray, level: float) -> Change:
     """Two samples of a number; a gap stands below every number, so that new gaps are seen, too."""
     from scipy.stats import ks_2samp, wasserstein_distance
-
-    from dlaudit.data_quality.intervals import kolmogorov
 
     one, other = (np.where(np.isfinite(x), x, -np.inf).astype(np.float64) for x in (first, second))
     found = ks_2samp(one, other, method="asymp")

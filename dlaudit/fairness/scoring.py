@@ -13,7 +13,7 @@ import numpy as np
 
 from dlaudit.audit import statistics
 from dlaudit.audit.record import Interval
-from dlaudit.audit.statistics import LEVEL, mean_interval, normal_quantile, wilson
+from dlaudit.audit.statistics import LEVEL, kolmogorov, mean_interval, normal_quantile, wilson
 
 if TYPE_CHECKING:
     from dlaudit.audit.bench import Answers
@@ -212,19 +212,11 @@ def curve(probabilities: np.ndarray, y: np.ndarray) -> list[tuple[float, float, 
 
 
 def distance(one: np.ndarray, other: np.ndarray, level: float = LEVEL) -> Estimate:
-    """Kolmogorov and Smirnov's distance of two samples of scores: 0 alike, 1 apart.
-
-    Interval from the bounds of Dvoretzky, Kiefer & Wolfowitz (Massart 1990), which hold for any
-    distribution and any n, half of the error for each sample.
-    """
+    """Kolmogorov and Smirnov's distance of two samples of scores: 0 alike, 1 apart."""
     from scipy.stats import ks_2samp
 
     value = float(ks_2samp(one, other, method="asymp").statistic)
-    reach = sum(math.sqrt(math.log(4 / (1 - level)) / (2 * len(side))) for side in (one, other))
-    interval = Interval(
-        low=max(0.0, value - reach), high=min(1.0, value + reach), level=level, method="dkw"
-    )
-    return Estimate(value, interval, len(one) + len(other))
+    return Estimate(value, kolmogorov(value, len(one), len(other), level), len(one) + len(other))
 
 
 def apart(group: Estimate, reference: Estimate) -> Estimate:

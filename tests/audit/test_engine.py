@@ -16,7 +16,8 @@ from dlaudit.audit.engine import Events, audit, installed
 from dlaudit.audit.executor import InlineExecutor
 from dlaudit.audit.judge import exit_code
 from dlaudit.audit.perform import Done, Job
-from dlaudit.audit.plan import Source, read
+from dlaudit.audit.plan import Source
+from dlaudit.audit.plan_reading import read
 from dlaudit.audit.record import Errored, Executor, Measured, canonical
 from dlaudit.audit.run_folder import RECORD
 

@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 
 from dlaudit import Attack, Check, Epsilon
 from dlaudit.audit.parts import Suite
-from dlaudit.audit.plan import Plan, Source, numbered, read, source_of
+from dlaudit.audit.plan import Plan, Source, source_of
+from dlaudit.audit.plan_reading import read
+from dlaudit.audit.plan_rules import numbered
 from dlaudit.audit.record import Rule, canonical
 from dlaudit.audit.registry import Part, Registry
 from dlaudit.cli import explained

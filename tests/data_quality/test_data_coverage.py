@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from statsmodels.stats.proportion import confint_proportions_2indep
 
+from dlaudit.audit import statistics
 from dlaudit.data_quality import intervals
 
 DRAWS = 2000
@@ -67,9 +68,9 @@ def test_massarts_interval_is_at_least_as_wide_as_it_must_be(shift):
     for _ in range(500):
         one, other = rng.normal(size=80), rng.normal(size=120) + shift
         distance = stats.ks_2samp(one, other).statistic
-        hits += covers(intervals.kolmogorov(distance, 80, 120), truth)
+        hits += covers(statistics.kolmogorov(distance, 80, 120), truth)
     assert hits / 500 >= 0.95
-    by_hand = intervals.kolmogorov(0.5, 100, 400)
+    by_hand = statistics.kolmogorov(0.5, 100, 400)
     wide = (np.log(2 / 0.025) / 200) ** 0.5 + (np.log(2 / 0.025) / 800) ** 0.5
     assert by_hand.low == pytest.approx(0.5 - wide)
 
