@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from dlaudit.audit.files import identity, named_file, refusal, said
+from dlaudit.audit.files import named_file, refusal, said
 from dlaudit.audit.parts import Dataset
-from dlaudit.datasets.selection import index_file, selected
+from dlaudit.datasets.selection import identified, selected
 from dlaudit.datasets.tokenizing import tokenised, tokenizer_of
 from dlaudit.errors import nearest
 from dlaudit.models import airlock
@@ -66,13 +66,8 @@ def load(
                 expected="text",
                 got=f"a {type(one).__name__}",
             )
-    if index := index_file(rows, root):
-        files["rows"] = index
-    settings = {
-        "fields": wanted, "classes": classes, "tokenizer": tokenizer, "length": length,
-        "rows": None if index else rows,
-    }  # fmt: skip
-    fingerprint, facts = identity(files, settings)
+    settings = {"fields": wanted, "classes": classes, "tokenizer": tokenizer, "length": length}
+    fingerprint, facts = identified(files, settings, rows, root)
 
     import numpy as np
 
