@@ -10,12 +10,11 @@ import contextlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-
 from dlaudit.audit.files import said
 from dlaudit.audit.parts import Batch, Model
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import nn
 
 COMPARED = 256
@@ -63,6 +62,7 @@ def alignment(y: np.ndarray, predicted: np.ndarray) -> Alignment:
     count as permuted if at least two change places and at least ``CLEAR`` of the rows of each of those
     go to its new place; one class that swallows others is a bad model and no permutation.
     """
+    import numpy as np
     from scipy.optimize import linear_sum_assignment
 
     size = int(max(y.max(), predicted.max())) + 1
@@ -82,7 +82,7 @@ def alignment(y: np.ndarray, predicted: np.ndarray) -> Alignment:
 
 def differ(a: np.ndarray, b: np.ndarray) -> bool:
     """Whether two arrays of logits (n, C) differ by more than rounding."""
-    return bool(np.abs(a - b).max() > NOISE * max(1.0, float(np.abs(a).max())))
+    return bool(abs(a - b).max() > NOISE * max(1.0, float(abs(a).max())))
 
 
 def questions(model: Model, rows: Batch, classes: Sequence[str]) -> dict[str, str]:
@@ -90,6 +90,8 @@ def questions(model: Model, rows: Batch, classes: Sequence[str]) -> dict[str, st
 
     A model that cannot be asked again raises nothing here: its runs will say so themselves.
     """
+    import numpy as np
+
     asked: dict[str, str] = {}
     with contextlib.suppress(Exception):
         first = _logits(model, rows.x)
@@ -107,11 +109,13 @@ def _logits(model: Model, x: Any) -> np.ndarray:
 
 
 def _steadiness(model: Model, rows: Batch, first: np.ndarray) -> dict[str, str]:
+    import numpy as np
+
     n = min(ALONE, len(first))
     if differ(first, _logits(model, rows.x)):
         return {
             "determinism": "asked twice about the same rows, the model answers differently. Is dropout or "
-            "noise still on? Random defences hide from attacks: attacks.doctor looks into it."
+            "noise still on? A defence that draws at random only hides a weakness from whoever tries once."
         }
     try:
         alone = np.concatenate([_logits(model, rows.x[row : row + 1]) for row in range(n)])
@@ -167,5 +171,7 @@ def twice_normalised(module: nn.Module, x: np.ndarray) -> str:
 
 def spread(n: int, each: int) -> np.ndarray:
     """Sorted positions of the rows that are looked at, out of n of ``each`` bytes."""
+    import numpy as np
+
     most = max(ALONE, min(n, COMPARED, ROOM // max(1, each)))
     return np.unique(np.linspace(0, max(0, n - 1), most).astype(np.int64))

@@ -172,8 +172,9 @@ def built(folder: Path, architecture: str) -> nn.Module:
             folder, expected="transformers to read it", got="an installation without it",
             hint="Install it: pip install 'dlaudit[huggingface]'.",
         ) from error  # fmt: skip
-    kind = getattr(transformers, architecture, None)
-    if not (isinstance(kind, type) and issubclass(kind, transformers.PreTrainedModel)):
+    kind: Any = getattr(transformers, architecture, None)
+    ready_made = isinstance(kind, type) and issubclass(kind, transformers.PreTrainedModel)
+    if not ready_made:
         known = [name for name in dir(transformers) if name.endswith(TASKS)]
         raise refusal(
             folder / CONFIG, "architectures", got=architecture, hint=nearest(architecture, known),
