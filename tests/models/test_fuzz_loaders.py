@@ -255,7 +255,16 @@ def mutated(content: bytes, how: str, place: float, noise: bytes) -> bytes:
             return content + content[at:]
 
 
-DEAR = {"torch", "torchscript", "torch_export", "sklearn", "parquet", "images", "huggingface"}
+DEAR = {
+    "torch",
+    "torchscript",
+    "torch_export",
+    "sklearn",
+    "parquet",
+    "images",
+    "huggingface",
+    "catboost",
+}
 """Loaders whose libraries take long for each file: their mutations belong to the whole table."""
 
 
@@ -263,7 +272,7 @@ DEAR = {"torch", "torchscript", "torch_export", "sklearn", "parquet", "images", 
     "use", [pytest.param(use, marks=pytest.mark.slow) if use in DEAR else use for use in FILES]
 )
 @settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True
 )
 @given(mutations=st.lists(MUTATION, min_size=1, max_size=3))
 def test_a_mutated_file_is_loaded_or_refused_by_its_name(honest, use, mutations):
