@@ -44,6 +44,8 @@ class Inversion(Check, frozen=True, kw_only=True):
     least ``ratio`` times its own, and the trigger works on at least ``success`` of the unused half.
 
     samples: test rows used, half of them for the search. steps, batch: of the optimiser, per class.
+    central: in a table, the share of a feature's values, around the middle, that a trigger may take;
+    of a normal one, those within one standard deviation.
     restarts: runs of the optimiser in one search, the cheapest of which counts. seeds: searches of a
     class that the first one nominates. minimum: rows of other classes needed in each half. pictures:
     at most so many triggers are drawn, the cheapest.
@@ -62,6 +64,7 @@ class Inversion(Check, frozen=True, kw_only=True):
     seeds: Count = 3
     ratio: Annotated[float, Meta(ge=1)] = 1.75
     success: Annotated[float, Meta(gt=0, le=1)] = 0.95
+    central: Annotated[float, Meta(gt=0, le=1)] = 0.6827
     minimum: Count = 5
     pictures: Annotated[int, Meta(ge=0)] = 10
 
@@ -129,7 +132,8 @@ class Inversion(Check, frozen=True, kw_only=True):
 def _search(check: Inversion, bench: Bench, x: np.ndarray) -> tuple[Search, str]:
     """What is searched in, and in words where a trigger's values come from.
 
-    Pictures (B, C, H, W) have one mask for all channels; everything else one entry per number.
+    Pictures (B, C, H, W) have one mask for all channels; everything else one entry per number. What
+    one outlying row of a table holds calls anything up anywhere: ``central`` keeps to ordinary values.
     """
     import numpy as np
     import torch
@@ -137,18 +141,22 @@ def _search(check: Inversion, bench: Bench, x: np.ndarray) -> tuple[Search, str]
     from dlaudit.backdoors.triggers import Search
 
     rows = torch.as_tensor(x).to(bench.model.device)
-    axes = None if "images" in bench.data.offers else 0
-    words, ends = "the smallest and largest value of the samples", (x.min(axes), x.max(axes))
-    if bench.model.bounds is not None:
+    pictures = "images" in bench.data.offers
+    words, ends = "the smallest and largest value of the samples", (x.min(), x.max())
+    if not pictures:
+        share = check.central
+        words = f"of each feature, the central {share:.0%} of the samples' values"
+        ends = tuple(np.quantile(x, [(1 - share) / 2, (1 + share) / 2], axis=0))
+    bounds = bench.model.bounds
+    if bounds is not None and pictures:
         words = "the model's bounds"
         # A one-sided bound leaves the other end to the samples.
         ends = tuple(
-            np.where(np.isfinite(end), end, seen)
-            for end, seen in zip(bench.model.bounds, ends, strict=True)
+            np.where(np.isfinite(end), end, seen) for end, seen in zip(bounds, ends, strict=True)
         )
     low, high = (torch.as_tensor(np.asarray(end)).to(rows) for end in ends)
     shape = x.shape[1:]
-    mask_shape = (1, *shape[1:]) if "images" in bench.data.offers and len(shape) == 3 else shape
+    mask_shape = (1, *shape[1:]) if pictures and len(shape) == 3 else shape
     return Search(bench.model, rows, low, high, mask_shape, check.steps, check.batch), words
 
 

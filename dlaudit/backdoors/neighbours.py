@@ -5,6 +5,7 @@ Knows inputs and labels; never the audited model. Blind to poison that keeps its
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +16,22 @@ NEIGHBOURS = 10
 DIMENSIONS = 32
 MOST = 20_000
 """Rows that neighbours are sought among, drawn at random where there are more: the cost stays linear."""
+SIDE = 32
+"""Larger pictures are averaged down to about so many pixels a side before they are compared."""
+
+
+def plain(x: np.ndarray) -> np.ndarray:
+    """(n, *input) -> (n, d) float32: the numbers of a row, a large picture's averaged over cells."""
+    if x.ndim >= 3:
+        for axis in (-2, -1):
+            step = -(-x.shape[axis] // SIDE)
+            starts = np.arange(0, x.shape[axis], step)
+            if step > 1:
+                size = np.diff([*starts, x.shape[axis]])
+                shape = [1] * x.ndim
+                shape[axis] = len(size)
+                x = np.add.reduceat(x, starts, axis=axis) / size.reshape(shape)
+    return x.reshape(len(x), -1).astype(np.float32)
 
 
 class Neighbourhood(NamedTuple):
@@ -26,10 +43,17 @@ class Neighbourhood(NamedTuple):
     number: np.ndarray
 
     @classmethod
-    def of(cls, x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> Neighbourhood:
-        """x: (n, *input); y: (n,) labels as given."""
-        number = np.sort(rng.permutation(len(x))[:MOST])
-        flat = x[number].reshape(len(number), -1).astype(np.float32)
+    def of(
+        cls, pieces: Iterable[np.ndarray], y: np.ndarray, rng: np.random.Generator
+    ) -> Neighbourhood:
+        """pieces: the rows in their order, (m, *input) each; y: (n,) labels as given."""
+        number = np.sort(rng.permutation(len(y))[:MOST])
+        kept, seen = [], 0
+        for piece in pieces:
+            first, last = np.searchsorted(number, (seen, seen + len(piece)))
+            kept.append(plain(piece[number[first:last] - seen]))
+            seen += len(piece)
+        flat = np.concatenate(kept)
         basis = Basis.of(flat[rng.permutation(len(flat))[:5000]], most=DIMENSIONS)
         return cls(basis, basis.on(flat), y[number], number)
 
@@ -48,7 +72,7 @@ class Neighbourhood(NamedTuple):
         found = np.empty(len(x))
         for start in range(0, len(x), 4096):
             part = slice(start, start + 4096)
-            at = near.kneighbors(self.basis.on(x[part].reshape(len(x[part]), -1)))[1]
+            at = near.kneighbors(self.basis.on(plain(x[part])))[1]
             self_ = np.zeros(at.shape, bool) if own is None else self.number[at] == own[part, None]
             weight = np.where(self_, 0.0, 1 / np.arange(1, k + 1))
             other = (self.y[at] != y[part, None]) * weight
@@ -61,7 +85,7 @@ class Neighbourhood(NamedTuple):
 
         k = 1 if apart is None else min(2, len(self.rows))
         near = NearestNeighbors(n_neighbors=k).fit(self.rows)
-        at: np.ndarray = near.kneighbors(self.basis.on(x.reshape(len(x), -1)))[1]
+        at: np.ndarray = near.kneighbors(self.basis.on(plain(x)))[1]
         if apart is None or k == 1:
             return at[:, 0]
         itself = self.number[at[:, 0]] == apart

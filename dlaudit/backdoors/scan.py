@@ -7,7 +7,6 @@ scores nominate, transplants decide.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import reduce
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from msgspec import Meta
@@ -68,20 +67,21 @@ class Scan(Check, frozen=True, kw_only=True):
 
     def measure(self, bench: Bench) -> Iterator[Yielded]:
         """Score, nominate, transplant; list what was confirmed."""
-        from dlaudit.audit.bench import joined
         from dlaudit.backdoors.suspects import scanned
-        from dlaudit.backdoors.suspicion import Rows
+        from dlaudit.backdoors.suspicion import Rows, Trusted
 
-        splits = []
-        for split in ("train", "test"):
-            batch = reduce(joined, (block.batch for block in bench.blocks(split)))
-            if "tokens" in bench.data.offers or batch.x.dtype.kind != "f":
-                yield from (Undefined(name=name, reason=NO_BLEND) for name in self.measures)
-                return
-            splits.append((Rows(batch.x, batch.y, bench.answers(split).predicted), batch.id))
-        (train, ids), (trusted, _) = splits
+        first, trusted = next(bench.blocks("train")).batch, bench.whole("test")
+        if "tokens" in bench.data.offers or {first.x.dtype.kind, trusted.x.dtype.kind} != {"f"}:
+            yield from (Undefined(name=name, reason=NO_BLEND) for name in self.measures)
+            return
+        known = bench.answers("train")
+        train = Rows(
+            known.y, known.predicted, first.x.shape[1:],
+            lambda at: (block.batch.x for block in bench.blocks_at("train", at)),
+        )  # fmt: skip
+        honest = Trusted(trusted.x, trusted.y, bench.answers("test").predicted)
         found = scanned(
-            bench.model, train, trusted, bench.rng, bounds=bench.model.bounds,
+            bench.model, train, honest, bench.rng, bounds=bench.model.bounds,
             overlays=self.overlays, budget=self.budget, controls=self.controls, most=self.most,
         )  # fmt: skip
         conditions = self._conditions(found, len(train.y))
@@ -95,8 +95,8 @@ class Scan(Check, frozen=True, kw_only=True):
                     conditions=conditions,
                 )  # fmt: skip
         yield from _totals(found, len(train.y), conditions, doubts)
-        yield _per_row(bench, found, train, ids)
-        yield from _drawn(self, bench, found, train, ids)
+        yield _per_row(bench, found, train, known.id)
+        yield from _drawn(self, bench, found, train, known.id)
 
     def _conditions(self, found: Scanned, n: int) -> dict[str, Scalar]:
         """The protocol and the thresholds of the criterion."""
@@ -247,10 +247,10 @@ def _drawn(
             alt=f"Trigger of class {label}, {facts}.",
         )  # fmt: skip
         rows = [row for row in found.confirmed if train.y[row] == one.label][: check.pictures]
-        if train.x.ndim > 2 and rows:
+        if len(train.shape) > 1 and rows:
             shown = ", ".join(str(ids[row]) for row in rows)
             yield bench.keep(
-                f"{bench.run}.rows.{label}", rows_png(train.x[rows]), media_type="image/png",
+                f"{bench.run}.rows.{label}", rows_png(train.take(rows)), media_type="image/png",
                 caption=f"Confirmed training rows with label {label}: {shown}.",
                 alt=f"{len(rows)} training rows labelled {label} that carry its trigger.",
             )  # fmt: skip

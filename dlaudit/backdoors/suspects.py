@@ -11,10 +11,24 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dlaudit.audit.parts import Model
-from dlaudit.backdoors.confirmation import ROWS, Recovered, marked, recovered, worth_controls
+from dlaudit.backdoors.confirmation import (
+    MARKED_CONTROLS,
+    ROWS,
+    Recovered,
+    marked,
+    recovered,
+    worth_controls,
+)
 from dlaudit.backdoors.neighbours import Neighbourhood
 from dlaudit.backdoors.nomination import Nominated, conformal, nominated
-from dlaudit.backdoors.suspicion import SCORES, OfClass, Rows, Suspicion, suspicion
+from dlaudit.backdoors.suspicion import (
+    SCORES,
+    OfClass,
+    Rows,
+    Suspicion,
+    Trusted,
+    suspicion,
+)
 from dlaudit.backdoors.transplant import Hosts, Laboratory, Outcome, expected_passes, transplants
 from dlaudit.backdoors.values import repeated
 
@@ -58,103 +72,158 @@ class Scanned(NamedTuple):
     scores: dict[str, np.ndarray]
 
 
+class Allowance(NamedTuple):
+    """The passes that may still be spent. ends: the model's count at which they are; each: of one row."""
+
+    model: Model
+    ends: int
+    each: int
+
+    def of(self, rows: int, wanted: int, *, spare: int = 0) -> int:
+        """How many of ``rows`` can be tried where ``wanted`` of them in all ask for the same.
+
+        spare: passes that are kept for what comes after.
+        """
+        left = max(0, self.ends - spare - self.model.passes.forward)
+        return int(min(1.0, left / (self.each * max(1, wanted))) * rows)
+
+
+class Setting(NamedTuple):
+    """What every class is tried with. near: among the trusted rows; rng: randomness by purpose."""
+
+    train: Rows
+    trusted: Trusted
+    near: Neighbourhood
+    bounds: tuple[Any, Any] | None
+    rng: Callable[[str], np.random.Generator]
+    allowance: Allowance
+
+    def transplanted(
+        self, lab: Laboratory, x: np.ndarray, *, apart: np.ndarray | None = None
+    ) -> list[dict[str, Outcome]]:
+        """Each row's transplants, beside the trusted row most like it (not itself, if ``apart``)."""
+        like = self.near.number[self.near.nearest(x, apart=apart)]
+        return [transplants(lab, row, self.trusted.x[at]) for row, at in zip(x, like, strict=True)]
+
+
+class Tried(NamedTuple):
+    """What was tried for one class: its nominated rows, and what each one's transplants did."""
+
+    lab: Laboratory
+    fresh: Laboratory
+    rows: list[int]
+    x: np.ndarray
+    outcomes: list[dict[str, Outcome]]
+
+    @property
+    def verdict_passes(self) -> int:
+        """At most, for the triggers recovered from these rows, and in a table for their controls."""
+        return len(self.fresh.trying.x) * (4 + (self.x.ndim == 2) * 2 * MARKED_CONTROLS)
+
+    def ask_for_controls(self, trusted: np.ndarray) -> bool:
+        """Whether controls could make this an accusation: enough rows flip hosts, or share values."""
+        shares = self.x.ndim == 2 and repeated(self.x, trusted, least=ROWS) is not None
+        return worth_controls(self.outcomes) or shares
+
+
 def scanned(
-    model: Model, train: Rows, trusted: Rows, rng: Callable[[str], np.random.Generator], *,
+    model: Model, train: Rows, trusted: Trusted, rng: Callable[[str], np.random.Generator], *,
     bounds: tuple[Any, Any] | None, overlays: int, budget: float, controls: int, most: int,
 ) -> Scanned:  # fmt: skip
     """Scan ``train`` beside ``trusted`` within ``most`` passes a training row.
 
     Where the passes do not suffice for a class with nominated rows, it is left out, with the reason.
     """
-    before = model.passes.forward
-    allowance = most * len(train.y)
-    spent = (1 + overlays + 9) * (len(train.y) + int((trusted.y == trusted.predicted).sum()))
-    if spent > allowance:
+    each = expected_passes(train.shape, choosing=CHOOSING, trying=TRYING)
+    allowance = Allowance(model, model.passes.forward + most * len(train.y), each)
+    scoring = (1 + overlays + 9) * (len(train.y) + int((trusted.y == trusted.predicted).sum()))
+    if scoring > most * len(train.y):
         reason = (
             f"{len(trusted.y)} trusted rows beside {len(train.y)} training rows: scoring all takes "
-            f"{spent} passes, more than {most} a training row"
+            f"{scoring} passes, more than {most} a training row"
         )
-        every = {int(k): reason for k in np.unique(train.y)}
-        return _nothing(every, len(train.y))
+        return _nothing({int(k): reason for k in np.unique(train.y)}, len(train.y))
     seen = suspicion(model, train, trusted, rng, overlays=overlays)
     p, scores, chosen = _nominations(seen, len(train.y), budget)
-    by_class = {
-        one.label: [row for row in chosen.rows if train.y[row] == one.label] for one in seen.classes
+    nominees = {
+        one.label: [int(row) for row in chosen.rows if train.y[row] == one.label]
+        for one in seen.classes
     }
-    each = expected_passes(train.x.shape[1:], choosing=CHOOSING, trying=TRYING)
-
-    def affordable(wanted: int) -> float:
-        """Which share of so many transplants the remaining passes allow."""
-        left = allowance - (model.passes.forward - before)
-        return min(1.0, left / (each * wanted)) if wanted else 1.0
-
-    near = Neighbourhood.of(trusted.x, trusted.y, rng("trusted neighbours"))
-    left_out = dict(seen.left_out)
-    tried: dict[int, tuple[Laboratory, Laboratory, list[int], list[dict[str, Outcome]]]] = {}
-    enough = {k: rows for k, rows in by_class.items() if len(rows) >= ROWS}
-    # Half of what is left for suspects: controls come after, where suspects ask for them.
-    share = min(1.0, affordable(2 * sum(map(len, enough.values()))))
-    for label, all_rows in enough.items():
-        labs = _laboratories(model, trusted, label, bounds, rng)
-        rows = all_rows[: int(share * len(all_rows))]
-        if labs is None or len(rows) < ROWS:
-            left_out[label] = (
-                f"{len(rows)} nominated rows can be tried within {most} passes a training row, on "
-                f"{int((trusted.y != label).sum())} trusted rows of other classes: at least {ROWS} "
-                f"and some {CHOOSING + 2 * FEWEST_HOSTS} are needed"
-            )
-            continue
-        like = near.number[near.nearest(train.x[rows])]
-        mine = [
-            transplants(labs[0], train.x[row], trusted.x[at])
-            for row, at in zip(rows, like, strict=True)
-        ]
-        tried[label] = (*labs, rows, mine)
-    doubtful = [
-        label
-        for label, (_, _, rows, mine) in tried.items()
-        if worth_controls(mine)
-        or (train.x.ndim == 2 and repeated(train.x[rows], trusted.x, least=ROWS))
-    ]
-    examined, confirmed = [], []
-    outcomes: dict[int, dict[str, Outcome]] = {}
-    for one in seen.classes:
-        if one.label in left_out:
-            continue
-        best = None
-        if one.label in tried:
-            lab, fresh, rows, mine = tried[one.label]
-            outcomes |= {int(row): outcome for row, outcome in zip(rows, mine, strict=True)}
-            if one.label in doubtful:
-                share = affordable(controls * (len(doubtful) - doubtful.index(one.label)))
-                some = _controls(one, rng, count=int(share * controls))
-                if len(some) < FEWEST_CONTROLS:
-                    left_out[one.label] = (
-                        f"{len(some)} controls within {most} passes a training row: "
-                        f"{FEWEST_CONTROLS} are needed"
-                    )
-                    continue
-                there = near.number[near.nearest(trusted.x[some], apart=some)]
-                others = [
-                    transplants(lab, trusted.x[row], trusted.x[at])
-                    for row, at in zip(some, there, strict=True)
-                ]
-                found = recovered(fresh, mine, others)
-                if train.x.ndim == 2:
-                    found += marked(fresh, train.x[rows], trusted.x, trusted.x[some])
-                best = max(found, key=lambda r: (r.suspected, len(r.members), -r.p), default=None)
-                confirmed += [int(rows[k]) for r in found if r.suspected for k in r.members]
-        norm, drawn = _shown(best)
-        examined.append(
-            Examined(
-                one.label, len(one.rows), len(by_class[one.label]), best, norm, drawn,
-                one.clusters.suspicious, one.split.p,
-            )
-        )  # fmt: skip
+    near = Neighbourhood.of(iter([trusted.x]), trusted.y, rng("trusted neighbours"))
+    setting = Setting(train, trusted, near, bounds, rng, allowance)
+    tried, too_few = _suspects(setting, nominees)
+    best, confirmed, uncontrolled = _accused(setting, seen, tried, controls)
+    left_out = {**seen.left_out, **too_few, **uncontrolled}
+    examined = [
+        Examined(
+            one.label, len(one.rows), len(nominees[one.label]), best.get(one.label),
+            *_shown(best.get(one.label)), one.clusters.suspicious, one.split.p,
+        )
+        for one in seen.classes if one.label not in left_out
+    ]  # fmt: skip
+    outcomes = {
+        row: outcome
+        for one in tried.values() for row, outcome in zip(one.rows, one.outcomes, strict=True)
+    }  # fmt: skip
     return Scanned(
         examined, left_out, seen.features, chosen.discovered, chosen.rows,
         np.array(sorted(set(confirmed)), dtype=int), outcomes, p, scores,
     )  # fmt: skip
+
+
+def _suspects(
+    setting: Setting, nominees: dict[int, list[int]]
+) -> tuple[dict[int, Tried], dict[int, str]]:
+    """Transplants of every class's nominated rows; also the reason for each class without them."""
+    tried, left_out = {}, {}
+    enough = {label: rows for label, rows in nominees.items() if len(rows) >= ROWS}
+    # Half of what is left for suspects: controls come after, where suspects ask for them.
+    wanted = 2 * sum(map(len, enough.values()))
+    affordable = {label: setting.allowance.of(len(rows), wanted) for label, rows in enough.items()}
+    for label, all_rows in enough.items():
+        labs = _laboratories(setting, label)
+        rows = all_rows[: affordable[label]]
+        if labs is None or len(rows) < ROWS:
+            left_out[label] = (
+                f"{len(rows)} nominated rows can be tried within the passes allowed, on "
+                f"{int((setting.trusted.y != label).sum())} trusted rows of other classes: at least "
+                f"{ROWS} and some {CHOOSING + 2 * FEWEST_HOSTS} are needed"
+            )
+            continue
+        x = setting.train.take(rows)
+        tried[label] = Tried(*labs, rows, x, setting.transplanted(labs[0], x))
+    return tried, left_out
+
+
+def _accused(
+    setting: Setting, seen: Suspicion, tried: dict[int, Tried], controls: int
+) -> tuple[dict[int, Recovered | None], list[int], dict[int, str]]:
+    """What the rows of each class share, beside controls; confirmed rows; classes without controls."""
+    trusted = setting.trusted.x
+    best: dict[int, Recovered | None] = {}
+    confirmed: list[int] = []
+    left_out: dict[int, str] = {}
+    doubtful = [label for label, one in tried.items() if one.ask_for_controls(trusted)]
+    of_class = {one.label: one for one in seen.classes}
+    for done, label in enumerate(doubtful):
+        one, remaining = tried[label], len(doubtful) - done
+        count = setting.allowance.of(
+            controls, controls * remaining, spare=one.verdict_passes * remaining
+        )
+        some = _controls(of_class[label], setting.rng, count=count)
+        if len(some) < FEWEST_CONTROLS:
+            left_out[label] = (
+                f"{len(some)} controls within the passes allowed: {FEWEST_CONTROLS} are needed"
+            )
+            continue
+        found = recovered(
+            one.fresh, one.outcomes, setting.transplanted(one.lab, trusted[some], apart=some)
+        )
+        if one.x.ndim == 2:
+            found += marked(one.fresh, one.x, trusted, trusted[some])
+        best[label] = max(found, key=lambda r: (r.suspected, len(r.members), -r.p), default=None)
+        confirmed += [one.rows[k] for r in found if r.suspected for k in r.members]
+    return best, confirmed, left_out
 
 
 def _nothing(left_out: dict[int, str], n: int) -> Scanned:
@@ -189,13 +258,11 @@ def _nominations(
     return fused, apart, nominated(fused, ranks, budget=count)
 
 
-def _laboratories(
-    model: Model, trusted: Rows, label: int, bounds: tuple[Any, Any] | None,
-    rng: Callable[[str], np.random.Generator],
-) -> tuple[Laboratory, Laboratory] | None:  # fmt: skip
+def _laboratories(setting: Setting, label: int) -> tuple[Laboratory, Laboratory] | None:
     """One to try single rows in, and one with fresh hosts for the trigger; None with too few hosts."""
+    trusted = setting.trusted
     good = np.flatnonzero((trusted.y == trusted.predicted) & (trusted.y != label))
-    good = rng(f"hosts of class {label}").permutation(good)
+    good = setting.rng(f"hosts of class {label}").permutation(good)
     # Classes in turn, so that every part holds all of them alike.
     place = np.empty(len(good), dtype=int)
     for k in np.unique(trusted.y[good]):
@@ -210,7 +277,7 @@ def _laboratories(
         ends = (CHOOSING, CHOOSING + min(half, TRYING), len(good))
     parts = (good[: ends[0]], good[ends[0] : ends[1]], good[ends[1] : ends[2]])
     choosing, trying, fresh = (Hosts(trusted.x[part], trusted.y[part]) for part in parts)
-    first = Laboratory(model, label, choosing, trying, bounds)
+    first = Laboratory(setting.allowance.model, label, choosing, trying, setting.bounds)
     return first, first._replace(trying=fresh)
 
 

@@ -27,10 +27,10 @@ def repeats(digest: np.ndarray) -> np.ndarray:
 
 
 def vectors(first: Rows, second: Rows) -> tuple[np.ndarray, np.ndarray]:
-    """What distances are taken of: standardised columns of tables, thumbnails as they are."""
-    from dlaudit.data_quality.rows import standardised
+    """What distances are taken of: standardised columns of tables, all else as it is."""
+    from dlaudit.data_quality.rows import COLUMNS, standardised
 
-    if first.phash is not None or not first.vector.shape[1]:
+    if first.space != COLUMNS or not first.vector.shape[1]:
         return first.vector, second.vector
     one, other = standardised((first.vector, second.vector), first.categorical)
     return one, other

@@ -50,11 +50,12 @@ class Drift(Check, frozen=True, kw_only=True):
 
     ``classifier_auc``: how well boosted trees tell the splits apart (out of fold; DeLong), with a
     permutation p; ``mmd_squared``: distance of the kernel means, p by permutation of all rows; of
-    standardised columns, thumbnails or, with space ``logits``, the model's logits. ``label_drift`` and
-    ``prediction_drift``: the largest change of a class's share; ``accuracy_change``: accuracy on the
-    reference minus that on the current split (on the model's own training data that is a
-    generalisation gap, and a caveat says so). With a column of dates, declared here or by the data:
-    ``period_accuracy`` and ``period_drifted_features`` of the current split in ``periods`` parts by time.
+    standardised columns, thumbnails or, with space ``logits`` or ``embedding``, the model's logits or what
+    its last layer is given. ``label_drift`` and ``prediction_drift``: the largest change of a class's
+    share; ``accuracy_change``: accuracy on the reference minus that on the current split (on the model's
+    own training data that is a generalisation gap, and a caveat says so). With a column of dates,
+    declared here or by the data: ``period_accuracy`` and ``period_drifted_features`` of the current split
+    in ``periods`` parts by time.
     """
 
     needs: ClassVar[Needs] = Needs(model=("decisions",), data=("labels",))
@@ -69,7 +70,7 @@ class Drift(Check, frozen=True, kw_only=True):
     samples: Annotated[int, Meta(ge=100)] = 5000
     permutations: Annotated[int, Meta(ge=20)] = 200
     told: Annotated[int, Meta(ge=1)] = 20
-    space: Literal["features", "logits"] = "features"
+    space: Literal["features", "embedding", "logits"] = "features"
     date: str | None = None
     periods: Annotated[int, Meta(ge=2, le=24)] = 5
 
@@ -82,9 +83,9 @@ class Drift(Check, frozen=True, kw_only=True):
             raise ValueError(message)
 
     def passes(self, *, n: int, classes: int) -> Cost:
-        """Nothing beyond the clean answers."""
-        del n, classes
-        return Cost(forward=0, backward=0)
+        """Nothing beyond the clean answers, but for an embedding one pass a row (told: the test split's)."""
+        del classes
+        return Cost(forward=n if self.space == "embedding" else 0, backward=0)
 
     def missing(
         self, *, model: frozenset[str], data: frozenset[str], train_fn: bool
@@ -110,7 +111,10 @@ class Drift(Check, frozen=True, kw_only=True):
 
         answers = [bench.answers(split) for split in (self.reference, self.current)]
         date = self.date or bench.data.card.facts.get("date")
-        old, new = rows.read(bench, (self.reference, self.current), columns=[date] if date else [])
+        old, new = rows.read(
+            bench, (self.reference, self.current), columns=[date] if date else [],
+            embedded=self.space == "embedding",
+        )  # fmt: skip
         pair = Pair(old, new, *answers)
         stated: dict[str, Scalar] = {"reference": self.reference, "current": self.current}
         least = min(len(old.id), len(new.id))
@@ -201,6 +205,10 @@ class Drift(Check, frozen=True, kw_only=True):
         scaled = copies.vectors(pair.old, pair.new)
         plain = (pair.old.vector, pair.new.vector)
         reason = None if scaled[0].shape[1] else "no column varies"
+        if self.space == "embedding":
+            stated["embedding"] = pair.old.space
+            if "logits" not in bench.model.offers:
+                reason = "the model gives decisions only: it has no embedding"
         if self.space == "logits":
             one, other = pair.answers_old.logits, pair.answers_new.logits
             if one is None or other is None:

@@ -7,7 +7,7 @@ may be alike by chance, so it says beside it how often training rows repeat amon
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, NamedTuple
 
 from msgspec import Meta
 
@@ -46,7 +46,8 @@ class Duplicates(Check, frozen=True, kw_only=True):
     ``conflicting_duplicates``: how many of these have a label that no training copy has.
     ``test_near_duplicates``: share of the others that lie nearer to a training row than ``near`` times the
     median distance of a training row to its nearest other one (standardised columns of a table, thumbnails
-    of pictures); beyond some 5,000 rows a side the search may miss pairs, and ``near_duplicate_recall`` is
+    of pictures; with space ``embedding`` what the model's last layer is given, so that rows are twins in the
+    model's eyes); beyond some 5,000 rows a side the search may miss pairs, and ``near_duplicate_recall`` is
     the share of planted twins that it found. ``test_perceptual_duplicates``: share of test pictures whose
     perceptual hash differs from a training picture's in at most ``bits`` of 63 bits; meant for photographs.
     ``repeated_rows``: share of a split's rows that repeat an earlier one.
@@ -64,11 +65,15 @@ class Duplicates(Check, frozen=True, kw_only=True):
 
     near: Annotated[float, Meta(ge=0, le=1)] = 0.13
     bits: Annotated[int, Meta(ge=0, le=16)] = 2
+    space: Literal["input", "embedding"] = "input"
 
     def passes(self, *, n: int, classes: int) -> Cost:
-        """Nothing beyond the clean answers."""
-        del n, classes
-        return Cost(forward=0, backward=0)
+        """Nothing beyond the clean answers, but one pass a test row for an embedding.
+
+        How many training rows there are, which need one each, too, is not known beforehand.
+        """
+        del classes
+        return Cost(forward=n if self.space == "embedding" else 0, backward=0)
 
     def measure(self, bench: Bench) -> Iterator[Yielded]:
         """Look for twins, count them, and score the model on what is left."""
@@ -77,7 +82,7 @@ class Duplicates(Check, frozen=True, kw_only=True):
         from dlaudit.data_quality import copies, rows
 
         answers = bench.answers(TEST)
-        train, test = rows.read(bench, (TRAIN, TEST))
+        train, test = rows.read(bench, (TRAIN, TEST), embedded=self.space == "embedding")
         n = len(test.id)
         exact = copies.equal(test.digest, train.digest)
         repeated = {TRAIN: copies.repeats(train.digest), TEST: copies.repeats(test.digest)}
@@ -113,7 +118,7 @@ class Duplicates(Check, frozen=True, kw_only=True):
 
         from dlaudit.data_quality import copies, neighbours
 
-        stated: dict[str, Scalar] = {"near": self.near}
+        stated: dict[str, Scalar] = {"near": self.near, "space": train.space}
         name, recall = "test_near_duplicates", "near_duplicate_recall"
         reason = None
         first = np.flatnonzero(~copies.repeats(train.digest))
@@ -123,6 +128,8 @@ class Duplicates(Check, frozen=True, kw_only=True):
                 f"{len(first)} different training and {len(test.id)} test rows, fewer than {FEWEST}"
             )
         points, queries = copies.vectors(train, test)
+        if self.space == "embedding" and "logits" not in bench.model.offers:
+            reason = "the model gives decisions only: it has no embedding"
         if reason is None and not points.shape[1]:
             reason = "every column is constant: nothing to take a distance of"
         radius = 0.0

@@ -22,6 +22,7 @@ OF_IMAGES = ("brightness", "contrast", "sharpness")
 OF_OTHERS = ("mean", "spread", "roughness")
 CHANNELS = 4
 """An axis so short before height and width is one of channels."""
+COLUMNS = "standardised columns"
 SIDE = 8
 """Side of a thumbnail: 64 numbers stand for a picture where pictures are compared."""
 
@@ -30,7 +31,8 @@ class Rows(NamedTuple):
     """One split. id: (n,) str; y: (n,) int64; digest: (n,) uint64, equal where the inputs are.
 
     values: (n, F) float32 with NaN in gaps: the columns of a table, or properties of a picture, a sound
-    or a text; names: F; categorical: (F,) bool; vector: (n, D) float32, what distances are taken of;
+    or a text; names: F; categorical: (F,) bool; vector: (n, D) float32, what distances are taken of, and
+    space: what that is, in words;
     phash: (n, 63) int8 of +1 and -1 (zeros for a picture without structure), None unless pictures.
     columns: those asked for, as stored.
     """
@@ -42,19 +44,27 @@ class Rows(NamedTuple):
     names: tuple[str, ...]
     categorical: np.ndarray
     vector: np.ndarray
+    space: str
     phash: np.ndarray | None
     columns: dict[str, np.ndarray]
 
 
-def read(bench: Bench, splits: Sequence[str], *, columns: Sequence[str] = ()) -> list[Rows]:
+def read(
+    bench: Bench, splits: Sequence[str], *, columns: Sequence[str] = (), embedded: bool = False
+) -> list[Rows]:
     """The splits, with categories coded alike in all of them. columns: further columns to keep.
+
+    embedded: the vectors are what the model's last layer is given, one pass a row; for a model that
+    gives decisions only they stay what they are otherwise, and ``space`` says so.
 
     Raises AuditError where a split lacks one of the columns, or has other features than the first.
     """
     cards = [bench.data.card.splits.get(split, bench.data.card) for split in splits]
     known = joint_categories(cards)
     found = [
-        _split(bench, split, card, known, columns)
+        _split(
+            bench, split, card, known, columns, embedded=embedded and "logits" in bench.model.offers
+        )
         for split, card in zip(splits, cards, strict=True)
     ]
     for split, rows in zip(splits, found, strict=True):
@@ -146,8 +156,12 @@ def moments(values: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _split(
-    bench: Bench, split: str, card: Card, known: Mapping[str, list[Any]], columns: Sequence[str]
-) -> Rows:
+    bench: Bench, split: str, card: Card, known: Mapping[str, list[Any]], columns: Sequence[str],
+    *, embedded: bool,
+) -> Rows:  # fmt: skip
+    from dlaudit.audit.embedding import penultimate
+
+    space = COLUMNS
     tabular = "tabular" in bench.data.offers
     pieces: dict[str, list[np.ndarray]] = {}
 
@@ -160,6 +174,9 @@ def _split(
         for name in columns:
             add(f"column {name}", _column(batch, name, split))
         x = np.asarray(batch.x)
+        if embedded:
+            vector, space = penultimate(bench.model, x)
+            add("vector", vector)
         if tabular:
             add("values", x.reshape(len(x), -1).astype(np.float32))
         else:
@@ -169,7 +186,9 @@ def _split(
                 from dlaudit.data_quality import perceptual
 
                 grey = perceptual.grey(x)
-                add("vector", perceptual.resized(grey, SIDE).reshape(len(x), -1))
+                if not embedded:
+                    space = "thumbnails"
+                    add("vector", perceptual.resized(grey, SIDE).reshape(len(x), -1))
                 add("phash", perceptual.phash(grey))
     whole = {name: np.concatenate(parts) for name, parts in pieces.items()}
     values = whole["values"]
@@ -180,7 +199,7 @@ def _split(
         values[:, place] = _recoded(values[:, place], own, known[names[place]])
     return Rows(
         whole["id"], whole["y"], whole["digest"] if "digest" in whole else _by_pieces(values),
-        values, names, categorical, whole.get("vector", values).astype(np.float32, copy=False),
+        values, names, categorical, whole.get("vector", values).astype(np.float32, copy=False), space,
         whole.get("phash"), {name: whole[f"column {name}"] for name in columns},
     )  # fmt: skip
 

@@ -37,6 +37,27 @@ class Deciding(FirstColumn):
 
 
 @pytest.fixture
+def looking():
+    """Classes -> a network of two layers that looks at the first of four columns alone."""
+
+    def build(classes):
+        import torch
+
+        from dlaudit.models.torch_model import TorchModel
+
+        net = torch.nn.Sequential(torch.nn.Linear(4, 2), torch.nn.Linear(2, 2))
+        with torch.no_grad():
+            for layer in net:
+                layer.weight.zero_()
+                layer.bias.zero_()
+            net[0].weight[:, 0] = torch.tensor([1.0, -1.0])
+            net[1].weight[:] = torch.tensor([[-1.0, 1.0], [1.0, -1.0]])
+        return TorchModel(net, classes=classes)
+
+    return build
+
+
+@pytest.fixture
 def bench_of(tmp_path):
     """(x, y) of the test split, and of others by name -> a Bench."""
     made = []

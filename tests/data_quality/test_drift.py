@@ -120,3 +120,23 @@ def test_the_order_of_rows_changes_no_distance(bench_of, told):
             "classifier_auc", "classifier_p", "mmd_squared", "mmd_p",
         }:  # fmt: skip
             assert other[key].value == pytest.approx(value.value), key
+
+
+def test_an_embedding_is_a_space_of_its_own_where_the_model_has_one(
+    bench_of, told, looking, deciding
+):
+    """The network weighs nothing but the first column: what moves elsewhere does not reach it."""
+    rng = np.random.default_rng(8)
+    train, seen, unseen = sample(200, rng), sample(200, rng), sample(200, rng)
+    seen[0][:, 0] += 2
+    unseen[0][:, 2] += 2
+    p = {}
+    for name, moved in (("seen", seen), ("unseen", unseen)):
+        found, _ = told(Drift(space="embedding", **FEW), bench_of(moved, train, model=looking))
+        assert found["mmd_p",].conditions["embedding"] == "input of the last Linear layer"
+        p[name] = found["mmd_p",].value
+    assert p["seen"] < 0.05 < p["unseen"]
+    found, _ = told(Drift(**FEW), bench_of(unseen, train, model=looking))
+    assert found["mmd_p",].value < 0.05
+    found, _ = told(Drift(space="embedding", **FEW), bench_of(seen, train, model=deciding))
+    assert "no embedding" in found["mmd_p",].reason

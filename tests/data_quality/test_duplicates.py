@@ -125,3 +125,25 @@ def test_permuting_rows_changes_no_count(bench_of, told):
     for key, value in one.items():
         if isinstance(value, Measurement):
             assert other[key].value == value.value, key
+
+
+def test_twins_in_the_eyes_of_the_model_are_found_in_its_embedding(
+    bench_of, told, looking, deciding
+):
+    """Every tenth test row is a training row with other numbers where the network does not look."""
+    rng = np.random.default_rng(9)
+    x, test = rng.normal(size=(300, 4)), rng.normal(size=(200, 4))
+    test[::10, 0] = x[:20, 0]
+    y, labels = np.arange(300) % 2, np.arange(200) % 2
+    shares = {}
+    for space in ("input", "embedding"):
+        check = Duplicates(space=space, near=1e-3)
+        found, _ = told(check, bench_of((test, labels), (x, y), model=looking))
+        shares[space] = found["test_near_duplicates",]
+    assert shares["input"].value == 0
+    assert shares["embedding"].value == pytest.approx(0.1)
+    assert shares["embedding"].conditions["space"] == "input of the last Linear layer"
+    assert shares["input"].conditions["space"] == "standardised columns"
+    other = bench_of((test, labels), (x, y), model=deciding)
+    found, _ = told(Duplicates(space="embedding"), other)
+    assert "no embedding" in found["test_near_duplicates",].reason

@@ -48,7 +48,8 @@ def last_layer(module: nn.Module, x: Tensor) -> nn.Module | None:
 def penultimate(model: Model, x: Any) -> tuple[np.ndarray, str]:
     """(n, d) float32 features of the rows of x, and in words what they are.
 
-    Feature maps are averaged over their places. One pass a row.
+    Feature maps are averaged over their places. One pass a row. Raises NotOffered where the model
+    gives decisions only.
     """
     import torch
 
