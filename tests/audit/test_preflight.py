@@ -93,7 +93,7 @@ def test_by_hand():
     assert alignment(y[1:], np.repeat([1, 0, 2], FEW)[1:]).moved == (), "four rows are too few"
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.integers(2, 8), st.integers(0, 2**31), st.floats(0, 0.15))
 def test_any_permutation_is_found_through_some_wrong_answers(classes, seed, wrong):
     """And the answers before they were permuted are never called so."""
@@ -150,6 +150,7 @@ def test_permuted_labels_stop_the_audit_until_somebody_has_looked(shifted):
     assert "Asked before anything was measured" in (shifted / "out" / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_init_asks_first(shifted):
     ended = dlaudit_command(
         "init", "--model", "net.py:answer", "--data", "d.npz", "-o", "new.toml", folder=shifted

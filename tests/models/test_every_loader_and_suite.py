@@ -46,7 +46,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "explain.controls": {"samples": 4}, "backdoors.inversion": {"samples": 8},
 }  # fmt: skip
 """Fewer samples where a run is dear; whether it runs at all is the same."""
-DEFAULT = {"torch", "predictions", "lightgbm", "csv", "jsonl", "npy"}
+DEFAULT = {"torch", "predictions", "csv", "jsonl"}
 """Loaders of which the default run of the tests is content."""
 
 
