@@ -38,6 +38,7 @@ def preview(source: Source, executor: str = "process") -> str:
     lines = [
         f"{plan.name}: {opened.model.name} on {opened.data.name} ({sizes}; {len(opened.classes)} classes)",
         f"plan {plan.sha256}",
+        *(f"asked before anything is measured: {question}" for question in opened.questions),
         "",
         "Runs",
         *runs(opened, registry),
