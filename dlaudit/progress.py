@@ -56,6 +56,8 @@ def _plain() -> Events:
             f"dlaudit: {what.plan.name}: {total} runs on {what.data.name} ({sizes}), {what.device}"
         )
         _say(f"dlaudit: plan sealed as {what.plan.sha256}")
+        for question in what.questions:
+            _say(f"dlaudit: asked before anything is measured: {question}")
 
     def resumed(count: int) -> None:
         nonlocal ended
@@ -97,6 +99,8 @@ def _live() -> Iterator[Events]:
         def opened(what: Opened) -> None:
             bar.update(whole, description=what.plan.name, total=len(what.plan.runs))
             console.print(f"plan sealed as {what.plan.sha256[:16]}…", style="dim", highlight=False)
+            for question in what.questions:
+                console.print(f"asked before anything is measured: {question}", markup=False)
 
         def started(job: Job) -> None:
             working[job.run.id] = bar.add_task(f"  {job.run.id}", total=None)

@@ -76,9 +76,10 @@ def write_plan(model: str, weights: Path | None, data: str, output: Path) -> str
         if key in table[part]["args"]:
             table[part]["args"][key] = moved(table[part]["args"][key], folder)
     write_whole(output, plan_text(table, opened, notes).encode())
+    asked = "".join(f"\nTo be answered first: {question}" for question in opened.questions)
     return (
         f"Wrote {output}. `dlaudit plan {output}` shows what it can decide, "
-        f"`dlaudit run {output}` runs it."
+        f"`dlaudit run {output}` runs it.{asked}"
     )
 
 
@@ -120,6 +121,7 @@ def plan_text(table: dict[str, Any], opened: Opened, notes: Iterable[str]) -> st
         "seed = 0                              # the same plan and seed give the same numbers",
         f"suites = {shown(suites)}",
         "default_rules = true                  # thresholds of the suites; replace them by your own below",
+        *(f"# TO BE ANSWERED FIRST: {question}" for question in opened.questions),
         "",
         "[model]",
         f"use = {shown(opened.plan.model.use)}",

@@ -65,6 +65,14 @@ WORDS = """
   **mask**: where the object is. **train**: a second split, `[data.train]`, of any format.
 """
 
+SUITES = """\
+Runs of a suite that are measured, of all its runs; the others are skipped with the reason. Models are
+counted with data that have labels, groups, pictures, masks and a second split; data with a torch model and
+a second split. A test runs every cell.
+"""
+WHOLE = frozenset({"labels", "groups", "images", "mask", "train"})
+OPEN = frozenset({"decisions", "queries", "logits", "gradients", "module"})
+
 GROUPS = """\
 Of a small file each; groups and masks only where the file has them or the plan declares them. Whether
 arrays (`npz`, `factory`) are images, a table or tokens is told by their shape and type.
@@ -115,6 +123,25 @@ def page() -> str:
                 for name, needs in checks.items()
             ],
         ),
+        "\n## Each loader with each suite\n",
+        SUITES,
+        table(
+            ["loader", *(f"`{p.name}`" for p in own(registry, "suites"))],
+            [
+                [
+                    f"`{loader}`",
+                    *(fitting(p, registry, given, WHOLE) for p in own(registry, "suites")),
+                ]
+                for loader, given in models.items()
+            ]
+            + [
+                [
+                    f"`{loader}`",
+                    *(fitting(p, registry, OPEN, given) for p in own(registry, "suites")),
+                ]
+                for loader, given in data.items()
+            ],
+        ),
         "\n## What checks ask of the data\n",
         table(
             ["check", "needs of the model", "needs of the data"],
@@ -152,6 +179,19 @@ def suite_runs(part: Part) -> str:
     suite = part.get()
     assert isinstance(suite, Suite)  # noqa: S101  (a suite's entry point holds a suite)
     return ", ".join(f"`{run}`" for run in suite.runs)
+
+
+def fitting(part: Part, registry: Registry, model: frozenset[str], data: frozenset[str]) -> str:
+    """How many runs of a suite have what they need, of how many."""
+    suite = part.get()
+    assert isinstance(suite, Suite)  # noqa: S101  (a suite's entry point holds a suite)
+    met = 0
+    for run, params in suite.runs.items():
+        given = dict(params)
+        check, _ = build(registry.check(given.pop("use", run)), given)
+        assert check is not None  # noqa: S101  (a suite's runs can be built)
+        met += not check.missing(model=model, data=data | {"train"}, train_fn=False)
+    return f"{met} of {len(suite.runs)}"
 
 
 def needs_of(part: Part) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -244,6 +284,29 @@ def lightgbm(root: Path) -> dict[str, Any]:
     return {"path": "trees.txt"}
 
 
+def catboost(root: Path) -> dict[str, Any]:
+    """A few trees."""
+    import catboost as library
+
+    quiet = {"verbose": 0, "thread_count": 1, "allow_writing_files": False, "iterations": 2}
+    made = library.CatBoost({"loss_function": "Logloss", **quiet}).fit(np.eye(3), [0, 1, 1])
+    made.save_model(str(root / "trees.cbm"))
+    return {"path": "trees.cbm"}
+
+
+def huggingface(root: Path) -> dict[str, Any]:
+    """A small Transformer of pictures."""
+    import transformers
+
+    transformers.logging.disable_progress_bar()
+    config = transformers.ViTConfig(
+        hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8, image_size=8,
+        patch_size=4, num_channels=1, num_labels=2,
+    )  # fmt: skip
+    transformers.ViTForImageClassification(config).save_pretrained(root / "vit")
+    return {"path": "vit"}
+
+
 def npz(root: Path) -> dict[str, Any]:
     """Arrays of images with groups and masks."""
     images, mask = np.zeros((4, 1, 8, 8), dtype=np.float32), np.ones((4, 8, 8), dtype=bool)
@@ -324,6 +387,8 @@ MODELS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "callable": lambda _: {"file": "net.py:answer"},
     "xgboost": xgboost,
     "lightgbm": lightgbm,
+    "catboost": catboost,
+    "huggingface": huggingface,
     "http": lambda _: {"url": "http://127.0.0.1:9/predict"},
     "predictions": lambda _: {"column": "decision", "positive": "yes"},
 }

@@ -217,6 +217,15 @@ class Attack(Check, frozen=True, kw_only=True):
         searches = "gradients" in self.needs.model and self.norm != "patch"
         return self.doctor == "quick" and searches and any(one > 0 for one in self.epsilon)
 
+    def missing(
+        self, *, model: frozenset[str], data: frozenset[str], train_fn: bool
+    ) -> tuple[str, ...]:
+        """See ``Check.missing``: a budget of numbers means nothing to token ids."""
+        gaps = self.needs.missing(model=model, data=data, train_fn=train_fn)
+        if "tokens" in data and "tokens" not in self.needs.data:
+            gaps += ("data: numbers instead of token ids",)
+        return gaps
+
     @property
     def surcharge(self) -> float:
         """See ``Check.surcharge``: what its examination may spend."""

@@ -45,7 +45,7 @@ class Decision(Attack, frozen=True, kw_only=True):
         self, *, model: frozenset[str], data: frozenset[str], train_fn: bool
     ) -> tuple[str, ...]:
         """See ``Check.missing``; whoever gives logits can be asked."""
-        return self.needs.missing(model=answering(model), data=data, train_fn=train_fn)
+        return super().missing(model=answering(model), data=data, train_fn=train_fn)
 
     def search(
         self, model: Model, batch: Batch, threat: Threat, generator: torch.Generator

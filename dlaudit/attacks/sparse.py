@@ -68,7 +68,7 @@ class Sparse(Attack, frozen=True, kw_only=True):
     ) -> tuple[str, ...]:
         """See ``Check.missing``; the random search needs no gradients."""
         have = model | {"gradients"} if self.search_by == "random" else model
-        return self.needs.missing(model=have, data=data, train_fn=train_fn)
+        return super().missing(model=have, data=data, train_fn=train_fn)
 
     def terms(self, bench: Bench) -> Terms:
         """See ``Attack.terms``; a budget of pixels allows all channels of so many places.

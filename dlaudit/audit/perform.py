@@ -11,7 +11,7 @@ import re
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from dlaudit.audit.parameters import build
 from dlaudit.audit.parts import Check, Yielded
 from dlaudit.audit.plan import Plan, RunSpec, Source
 from dlaudit.audit.plan_reading import read
+from dlaudit.audit.preflight import ANSWER, PERMUTED
 from dlaudit.audit.record import (
     AnswersRun,
     Artifact,
@@ -101,6 +102,16 @@ class Opened(msgspec.Struct, frozen=True, kw_only=True, tag_field="say", tag="op
     train: Card | None = None
     speed: tuple[float, float] | None = None
     observed: tuple[float, float] | None = None
+
+    @property
+    def questions(self) -> tuple[str, ...]:
+        """What the preflight asks about the models, a sentence each."""
+        cards = {"model": self.model, **{f"models.{k}": one for k, one in self.models.items()}}
+        return tuple(
+            f"{place}: {topic}: {said}"
+            for place, card in cards.items()
+            for topic, said in card.facts.get("preflight", {}).items()
+        )
 
     @property
     def fingerprints(self) -> dict[str, str]:
@@ -217,7 +228,9 @@ def described(plan: Plan, subject: Subject, registry: Registry, root: Path | Non
 
     root: the folder that the plan's paths are relative to, by default the current one.
     """
-    if problems := objections(plan, subject, registry, root or Path()):
+    problems = objections(plan, subject, registry, root or Path())
+    problems += unanswered(subject.model.card, plan.context)
+    if problems:
         raise PlanError(*problems)
     suites = []
     for name in plan.suites:
@@ -240,6 +253,18 @@ def described(plan: Plan, subject: Subject, registry: Registry, root: Path | Non
         suites=tuple(suites),
         train=train_function(subject.train_fn).card if subject.train_fn else None,
     )
+
+
+def unanswered(model: Card, context: Mapping[str, Any]) -> list[str]:
+    """The question of the preflight that an audit must not start without an answer to."""
+    said = model.facts.get("preflight", {}).get(PERMUTED)
+    if said is None or context.get(ANSWER):
+        return []
+    sentence = (
+        f"model: {said} Put them in one order; or, if that is what shall be audited, say who looked at "
+        f'them: [context] {ANSWER} = "name, day".'
+    )
+    return [sentence]
 
 
 def objections(plan: Plan, subject: Subject, registry: Registry, root: Path) -> list[str]:

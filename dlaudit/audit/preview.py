@@ -38,6 +38,7 @@ def preview(source: Source, executor: str = "process") -> str:
     lines = [
         f"{plan.name}: {opened.model.name} on {opened.data.name} ({sizes}; {len(opened.classes)} classes)",
         f"plan {plan.sha256}",
+        *(f"asked before anything is measured: {question}" for question in opened.questions),
         "",
         "Runs",
         *runs(opened, registry),
@@ -98,7 +99,8 @@ def expected(spec: RunSpec, opened: Opened, registry: Registry) -> tuple[Cost | 
         return None, f"WILL BE SKIPPED, which closes the gate: not offered: {', '.join(missing)}"
     if spec.beyond is not None:
         return None, f"WILL BE SKIPPED, which closes the gate: {spec.beyond.reason}"
-    n = min(opened.sizes["test"], spec.params.get("samples") or opened.sizes["test"])
+    size = opened.sizes[check.passes_over]
+    n = min(size, spec.params.get("samples") or size)
     cost, more = check.passes(n=n, classes=len(opened.classes)), 1 + check.surcharge
     if cost is not None:
         cost = Cost(forward=int(cost.forward * more), backward=int(cost.backward * more))

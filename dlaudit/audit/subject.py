@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from dlaudit.audit.bench import Subject, derive_seed, regrouped
+from dlaudit.audit.bench import Subject, derive_seed, joined, regrouped
+from dlaudit.audit.bench import rows as rows_of
 from dlaudit.audit.evidence import subset_card
 from dlaudit.audit.parts import Batch, Dataset, Model
 from dlaudit.audit.plan import Loader, Plan
@@ -189,7 +190,7 @@ def fit(model: Model, data: Dataset) -> None:
         model.classes = model.classes or data.classes
         return
     rows = first_rows(data)
-    checked_inputs(model, data)
+    some = checked_inputs(model, data)
     recognise = getattr(model, "recognise", None)
     try:
         form = recognise(rows.x) if recognise else "logits"
@@ -219,7 +220,11 @@ def fit(model: Model, data: Dataset) -> None:
         raise LoadError(message)
     # Labels that a small data set never shows are still outputs of the model.
     model.classes = names if len(names) == width else (*names, *map(str, range(len(names), width)))
+    from dlaudit.audit.preflight import questions
+
     facts = {**model.card.facts, "output": form, "classes": len(model.classes)}
+    if asked := questions(model, some, model.classes) if "labels" in data.offers else {}:
+        facts["preflight"] = asked
     model.card = msgspec.structs.replace(model.card, facts=facts)
     # What was asked to look at the form of the output is no part of the audit's cost.
     model.passes.forward = model.passes.backward = 0
@@ -233,13 +238,27 @@ def first_rows(data: Dataset) -> Batch:
     raise LoadError(message)
 
 
-def checked_inputs(model: Model, data: Dataset) -> None:
-    """Refuse NaN for models with gradients, and inputs outside the declared bounds."""
+def checked_inputs(model: Model, data: Dataset) -> Batch:
+    """Refuse NaN for models with gradients, and inputs outside the declared bounds.
+
+    Returns some rows that are spread over the split, for ``preflight``: few where every one is dear.
+    """
     import numpy as np
 
-    seen = 0
+    from dlaudit.audit.preflight import spread
+
+    n, seen, kept = data.size("test"), 0, None
+    wanted: Any = None
     for batch in data.batches("test"):
         x = np.asarray(batch.x)
+        if wanted is None:
+            wanted = spread(n, x[:1].nbytes)
+            if "gradients" not in model.offers:
+                wanted = wanted[:: max(1, -(-len(wanted) // LOOKED_AT))]
+        inside = wanted[(wanted >= seen) & (wanted < seen + len(x))] - seen
+        if len(inside):
+            some = rows_of(batch, inside)
+            kept = some if kept is None else joined(kept, some)
         if x.dtype.kind == "f" and "gradients" in model.offers and not np.isfinite(x).all():
             row = int(np.flatnonzero(~np.isfinite(x.reshape(len(x), -1)).all(axis=1))[0])
             message = (
@@ -250,6 +269,8 @@ def checked_inputs(model: Model, data: Dataset) -> None:
         if model.bounds is not None and x.dtype.kind in "iuf":
             outside_bounds(model.bounds, x, data.card.name)
         seen += len(x)
+    assert kept is not None  # noqa: S101  (first_rows has found a row)
+    return kept
 
 
 def outside_bounds(bounds: tuple[Any, Any], x: np.ndarray, name: str) -> None:

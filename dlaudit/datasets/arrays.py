@@ -170,7 +170,7 @@ def checked_labels(y: np.ndarray, n: int, name: str) -> np.ndarray:
         y = y[:, 0]
     if y.shape != (n,):
         message = f"{name}: field 'y': expected shape ({n},), one label per row of x, got {y.shape}"
-        raise LoadError(message)
+        raise LoadError(message + structured(y, n))
     if n == 0:
         message = f"{name}: expected at least one row, got none"
         raise LoadError(message)
@@ -180,6 +180,21 @@ def checked_labels(y: np.ndarray, n: int, name: str) -> np.ndarray:
         message = f"{name}: field 'y': expected class indices 0, 1, …, got {got}"
         raise LoadError(message)
     return whole
+
+
+def structured(y: np.ndarray, n: int) -> str:
+    """What to do with labels that are more than one class per row; nothing where that is no label at all."""
+    if y.ndim == 2 and len(y) == n:
+        return (
+            ". Several labels a row (multilabel, or one of many as zeros and ones)? Audit one of them at a "
+            "time, y[:, k], or y.argmax(axis=1) where exactly one is set."
+        )
+    if y.ndim > 2 and len(y) == n:
+        return (
+            ". A label per place (segmentation, detection)? There is no suite for it: audit a decision per "
+            "sample, or give the maps as field 'mask'."
+        )
+    return ""
 
 
 def _whole(y: np.ndarray) -> bool:

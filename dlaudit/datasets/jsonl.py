@@ -7,22 +7,18 @@ bytes.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from dlaudit.audit.code_files import code_files
-from dlaudit.audit.files import identity, named_file, named_function, refusal, said
+from dlaudit.audit.files import named_file, refusal, said
 from dlaudit.audit.parts import Dataset
-from dlaudit.datasets.selection import index_file, selected
+from dlaudit.datasets.selection import identified, selected
+from dlaudit.datasets.tokenizing import tokenised, tokenizer_of
 from dlaudit.errors import nearest
 from dlaudit.models import airlock
 
-if TYPE_CHECKING:
-    import numpy as np
-
 LENGTH = 256
-PADDING = 0
 LINE = 16 * 1024 * 1024
 """Bytes of one line."""
 
@@ -40,21 +36,19 @@ def load(
     length: int = LENGTH,
     rows: str | None = None,
 ) -> Dataset:
-    """JSON Lines as x (n, length) int64 of token ids, cut or filled up with 0.
+    """JSON Lines as x (n, length) int64 of token ids, cut or filled up with the padding.
 
     text, label, id, groups: names of fields. tokenizer: ``f.py:function``, from a text to a list of ids
-    (without it: the bytes of its UTF-8, each plus 1). classes: names in order (default: sorted). The
+    (padding 0), or a folder with a tokenizer.json (with the extra ``huggingface``; padding as it says);
+    without it, the bytes of its UTF-8, each plus 1. classes: names in order (default: sorted). The
     texts stay with the rows, as the column ``text``. Raises LoadError with the line.
     """
     if length < 1:
         raise refusal(None, "length", expected="a whole number of at least 1", got=str(length))
     file = named_file(root, path, expected="a file of JSON Lines")
     files = {"data": file}
-    tokens = _bytes
-    if tokenizer is not None:
-        code, function = named_function(root, tokenizer, field="tokenizer")
-        files |= {f"tokenizer {key}": one for key, one in code_files(code).items()}
-        tokens = function
+    told = tokenizer_of(root, tokenizer)
+    files |= {f"tokenizer {key}": one for key, one in told.files.items()}
     wanted = [text, label, *([id] if id else []), *(groups or [])]
     columns: dict[str, list[Any]] = {name: [] for name in wanted}
     places: list[int] = []
@@ -72,13 +66,8 @@ def load(
                 expected="text",
                 got=f"a {type(one).__name__}",
             )
-    if index := index_file(rows, root):
-        files["rows"] = index
-    settings = {
-        "fields": wanted, "classes": classes, "tokenizer": tokenizer, "length": length,
-        "rows": None if index else rows,
-    }  # fmt: skip
-    fingerprint, facts = identity(files, settings)
+    settings = {"fields": wanted, "classes": classes, "tokenizer": tokenizer, "length": length}
+    fingerprint, facts = identified(files, settings, rows, root)
 
     import numpy as np
 
@@ -88,7 +77,7 @@ def load(
     chosen = selected(rows, root, len(places))
     keep = np.arange(len(places)) if chosen is None else chosen
     texts = [columns[text][row] for row in keep]
-    x, cut = _tokenised(texts, tokens, length, place=f"{file}: tokenizer")
+    x, cut = tokenised(texts, told, length, place=f"{file}: tokenizer")
     y, names = labels(np.array([str(columns[label][row]) for row in keep]), file, classes or ())
     ids = [str(columns[id][row]) for row in keep] if id else keep.astype(str)
     return ArrayDataset(
@@ -143,27 +132,3 @@ def _cell(row: dict[str, Any], name: str, file: Path, number: int, *, optional: 
             got=f"a {type(value).__name__}",
         )  # fmt: skip
     return value
-
-
-def _bytes(text: str) -> list[int]:
-    return [byte + 1 for byte in text.encode("utf-8", "replace")]
-
-
-def _tokenised(
-    texts: Sequence[str], tokens: Callable[[str], Any], length: int, *, place: str
-) -> tuple[np.ndarray, int]:
-    """(n, length) int64, and how many texts were cut. Raises LoadError for what are no ids."""
-    import numpy as np
-
-    x = np.full((len(texts), length), PADDING, dtype=np.int64)
-    cut = 0
-    for row, text in enumerate(texts):
-        try:
-            ids = np.asarray(tokens(text)).reshape(-1)
-        except Exception as error:
-            raise refusal(place, expected="token ids of a text", got=said(error)) from error
-        if len(ids) and (ids.dtype.kind not in "iu" or ids.min() < 0):
-            raise refusal(place, expected="whole numbers of at least 0", got=f"{ids[:3].tolist()}")
-        cut += len(ids) > length
-        x[row, : min(length, len(ids))] = ids[:length]
-    return x, cut

@@ -8,9 +8,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dlaudit.audit.files import identity, named_file, refusal
+from dlaudit.audit.files import named_file, refusal
 from dlaudit.audit.parts import Dataset
-from dlaudit.datasets.selection import index_file, selected
+from dlaudit.datasets.selection import identified, selected
 from dlaudit.models import airlock
 
 if TYPE_CHECKING:
@@ -47,14 +47,10 @@ def load(
     fields = {
         key: array if key == "x" else array.rows(slice(None)) for key, array in stored.items()
     }
-    whole = dict(files)
-    if index := index_file(rows, root):
-        whole["rows"] = index
     settings = {
         "scale": scale, "channel_axis": channel_axis, "tokens": tokens, "classes": classes,
-        "rows": None if index else rows,
     }  # fmt: skip
-    fingerprint, facts = identity(whole, settings)
+    fingerprint, facts = identified(files, settings, rows, root)
 
     from dlaudit.datasets.fields import dataset_of
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dlaudit.audit.files import identity, named_file, refusal, said
+from dlaudit.audit.files import named_file, refusal, said
 from dlaudit.audit.parts import Dataset
-from dlaudit.datasets.selection import index_file, selected
+from dlaudit.datasets.selection import identified, selected
 from dlaudit.errors import nearest
 from dlaudit.models import airlock, zip_reading
 
@@ -50,15 +50,11 @@ def load(
     file = named_file(root, path, expected="an .npz archive")
     names = {"x": x, "y": y, "id": id}
     fields = _read(file, names)
-    files = {"data": file}
-    if index := index_file(rows, root):
-        files["rows"] = index
     settings = {
         "scale": scale, "channel_axis": channel_axis, "tokens": tokens, "classes": classes,
-        "rows": None if index else rows,
         "names": {key: name for key, name in names.items() if name != key},
     }  # fmt: skip
-    fingerprint, facts = identity(files, settings)
+    fingerprint, facts = identified({"data": file}, settings, rows, root)
 
     from dlaudit.datasets.fields import dataset_of
 

@@ -6,10 +6,11 @@ Knows positions; never what stands in the rows.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from dlaudit.audit.files import named_file, refusal, said
+from dlaudit.audit.files import identity, named_file, refusal, said
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,6 +23,16 @@ def index_file(rows: str | None, root: Path) -> Path | None:
     if rows is None or RANGE.match(rows):
         return None
     return named_file(root, rows, expected='a range "a:b" or a file of row numbers')
+
+
+def identified(
+    files: Mapping[str, Path], settings: Mapping[str, object], rows: str | None, root: Path
+) -> tuple[str, dict[str, Any]]:
+    """``identity`` of files of which the plan reads some rows: a range is a setting, a list a file."""
+    index = index_file(rows, root)
+    if index is None:
+        return identity(files, {**settings, "rows": rows})
+    return identity({**files, "rows": index}, settings)
 
 
 def selected(rows: str | None, root: Path, n: int) -> np.ndarray | None:

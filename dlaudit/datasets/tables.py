@@ -14,7 +14,7 @@ from dlaudit.audit.evidence import fingerprint
 from dlaudit.audit.files import identity, named_file, named_path, refusal, said
 from dlaudit.audit.parts import Dataset
 from dlaudit.datasets.listing import inside
-from dlaudit.datasets.selection import index_file, selected
+from dlaudit.datasets.selection import identified, selected
 from dlaudit.errors import nearest
 
 if TYPE_CHECKING:
@@ -178,10 +178,7 @@ def _dataset(
     from dlaudit.datasets.table_schema import Schema, table_dataset
 
     files = {"data": file, **{f"data {number}": one for number, one in enumerate(more, start=1)}}
-    if index := index_file(rows, root):
-        files["rows"] = index
-    settings = {**declared, "rows": None if index else rows}
-    fingerprint, facts = identity(files, settings)
+    fingerprint, facts = identified(files, declared, rows, root)
     n = len(next(iter(columns.values())).texts)
     return table_dataset(
         columns, Schema(**declared), place=file, name=file.name, rows=selected(rows, root, n),

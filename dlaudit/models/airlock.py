@@ -28,6 +28,7 @@ READ_BY = {
     "TorchScript": "torchscript",
     "torch.export archive": "torch_export",
     "skops archive": "sklearn",
+    "CatBoost model": "catboost",
 }
 """Kind of file -> the loader that reads it."""
 
@@ -36,6 +37,7 @@ MAGIC = (
     (b"\x89HDF\r\n\x1a\n", "HDF5 (Keras)"),
     (NUMPY, "numpy array"),
     (b"PAR1", "Parquet table"),
+    (b"CBM1", "CatBoost model"),
     (b"\x1f\x8b\x08", "gzip archive"),
     (b"BZh", "bzip2 archive"),
     (b"\xfd7zXZ\x00", "xz archive"),

@@ -13,7 +13,8 @@ from dlaudit.models import airlock
 
 ACCEPTED = (
     "net.py:factory with weights (.safetensors, or a state dict .pt), TorchScript (.pt), torch.export "
-    "(.pt2), ONNX (.onnx), skops (.skops), XGBoost (.json, .ubj), LightGBM (.txt), f.py:function"
+    "(.pt2), ONNX (.onnx), skops (.skops), XGBoost (.json, .ubj), LightGBM (.txt), CatBoost (.cbm), a "
+    "folder saved by Hugging Face's transformers, f.py:function"
 )
 
 
@@ -26,6 +27,8 @@ def infer(path: Path) -> str:
     file, colon, name = str(path).rpartition(":")
     if colon and file.endswith(".py"):
         return _of_code(named_file(Path(), file, expected="a Python file"), name)
+    if (path / "config.json").is_file():
+        return "huggingface"
     found = named_file(Path(), str(path), expected="a model file")
     if found.suffix == ".py":
         raise refusal(

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from dlaudit.models.onnx_graph import TYPES, Untranslatable
+from dlaudit.models.onnx_recurrent import recurrent
 
 Outputs = Tensor | tuple[Tensor, ...]
 
@@ -388,6 +389,7 @@ OPERATORS: dict[str, Callable[[Call], Outputs]] = {
     "Flatten": _flatten,
     "Floor": _one(torch.floor),
     "Gather": _gather,
+    "GRU": recurrent("GRU"),
     "Gelu": lambda c: functional.gelu(c.tensor(0), approximate=c.get("approximate", "none")),
     "Gemm": _gemm,
     "GlobalAveragePool": _pooled(torch.mean),
@@ -399,6 +401,7 @@ OPERATORS: dict[str, Callable[[Call], Outputs]] = {
     "HardSwish": _one(functional.hardswish),
     "Identity": _same,
     "InstanceNormalization": _instance_norm,
+    "LSTM": recurrent("LSTM"),
     "LayerNormalization": _layer_norm,
     "LeakyRelu": lambda c: functional.leaky_relu(c.tensor(0), c.get("alpha", 0.01)),
     "Less": _two(torch.lt),
@@ -416,6 +419,7 @@ OPERATORS: dict[str, Callable[[Call], Outputs]] = {
     "Pad": _pad,
     "Pow": _two(torch.pow),
     "Reciprocal": _one(torch.reciprocal),
+    "RNN": recurrent("RNN"),
     "ReduceL2": _reduced(lambda x, over, keep: torch.linalg.vector_norm(x, dim=over, keepdim=keep)),
     "ReduceMax": _reduced(lambda x, over, keep: x.amax(over, keepdim=keep)),
     "ReduceMean": _reduced(lambda x, over, keep: x.mean(over, keepdim=keep)),

@@ -20,6 +20,11 @@ from dlaudit.models.declared import usable_inputs
 
 BATCH = 512
 TOLERANCE = 1e-4
+NO_CLASSIFIER = (
+    ". What segments, detects, generates or gives its input back is no classifier: audit what it decides per "
+    'sample (callable), or a number such as its error (callable with output = "values"); the suites that '
+    "need classes are then skipped, each with the reason."
+)
 
 
 class LogitsModule(nn.Module):
@@ -123,7 +128,7 @@ def recognised(output: Tensor, x: Any, name: str) -> str:
             f"{name}: expected output of shape (B, C) or (B,), one row per input, got "
             f"{tuple(output.shape)} for inputs of shape {tuple(x.shape)}"
         )
-        raise LoadError(message)
+        raise LoadError(message + (NO_CLASSIFIER if output.ndim > 2 else ""))
     return output_form(output.float())
 
 

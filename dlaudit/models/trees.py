@@ -1,6 +1,6 @@
-"""Loads boosted trees from the files that XGBoost and LightGBM write themselves.
+"""Loads boosted trees from the files that XGBoost, LightGBM and CatBoost write themselves.
 
-Knows both libraries, and how their raw scores stand for classes; refuses pickles of their models. The
+Knows these libraries, and how their raw scores stand for classes; refuses pickles of their models. The
 files are data: their readers run no code of the file's.
 """
 
@@ -24,6 +24,7 @@ BATCH = 4096
 FORMS = {
     "binary:logistic": "logit", "binary:logitraw": "logit", "multi:softprob": "logits",
     "multi:softmax": "logits", "binary": "logit", "multiclass": "logits",
+    "Logloss": "logit", "CrossEntropy": "logit", "MultiClass": "logits",
 }  # fmt: skip
 """Objective of training -> what its raw scores are."""
 
@@ -38,6 +39,12 @@ QUANTITIES = (
     "mape",
     "gamma",
     "tweedie",
+    "RMSE",
+    "MAE",
+    "Quantile",
+    "MAPE",
+    "Huber",
+    "LogCosh",
 )
 """Objectives whose predictions are numbers, by how they begin."""
 
@@ -87,6 +94,23 @@ def load_lightgbm(
     )
 
 
+def load_catboost(
+    *,
+    root: Path,
+    path: str,
+    bounds: list[Any] | None = None,
+    classes: list[str] | None = None,
+    batch: int = BATCH,
+) -> Model:
+    """A model that CatBoost saved (``.cbm``; with the extra ``catboost``), of numbers only.
+
+    The arguments are those of ``xgboost``. Raises LoadError, also for columns of categories or text.
+    """
+    return _loaded(
+        root, path, bounds, classes, batch, _catboost, "a model saved by CatBoost (.cbm)"
+    )
+
+
 def _loaded(  # noqa: PLR0917  (one call for both loaders)
     root: Path,
     path: str,
@@ -100,7 +124,7 @@ def _loaded(  # noqa: PLR0917  (one call for both loaders)
     size = checked_batch(batch)
     file = named_file(root, path, expected=expected)
     kind = airlock.kind_of(file)
-    if kind != "unknown":
+    if kind != ("CatBoost model" if read is _catboost else "unknown"):
         raise refusal(
             file, expected=expected, got=f"a file of the kind: {kind}",
             hint="A pickle of a model runs code: save it with booster.save_model(…)."
@@ -209,6 +233,34 @@ def _lightgbm(file: Path) -> Opened:
         lambda x: np.asarray(booster.predict(x, num_threads=1)),
         objective, width, f"lightgbm {lightgbm.__version__}",
     )  # fmt: skip
+
+
+def _catboost(file: Path) -> Opened:
+    import numpy as np
+
+    try:
+        import catboost
+    except ImportError as error:
+        raise _missing(file, "catboost") from error
+    booster = catboost.CatBoost()
+    try:
+        booster.load_model(blob=file.read_bytes())
+        objective = str(booster.get_all_params()["loss_function"]).partition(":")[0]
+        width = len(booster.feature_names_)
+        odd = [*booster.get_cat_feature_indices(), *booster.get_text_feature_indices()]
+    except Exception as error:
+        raise _unreadable(file, "CatBoost", error) from error
+    if odd:
+        raise refusal(
+            file, "features", expected="columns of numbers only", got=f"categories or text in {odd[:5]}",
+            hint='Put encoding and trees into one function: use = "callable".',
+        )  # fmt: skip
+
+    def raw(x: np.ndarray) -> np.ndarray:
+        pool = catboost.Pool(np.asarray(x, dtype=np.float64))
+        return np.asarray(booster.predict(pool, prediction_type="RawFormulaVal", thread_count=1))
+
+    return Opened(raw, raw, objective, width, f"catboost {catboost.__version__}")
 
 
 def _missing(file: Path, library: str) -> Exception:

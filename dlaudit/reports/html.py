@@ -197,6 +197,7 @@ class Top(NamedTuple):
     samples: str
     executor: Executor | None
     warnings: tuple[str, ...]
+    questions: tuple[str, ...] = ()
 
 
 def top_of(outline: Outline) -> Top:
@@ -215,7 +216,7 @@ def top_of(outline: Outline) -> Top:
         scope = (
             "Nothing was measured: this report shows only what was tried, and why it did not run."
         )
-    return Top(scope, samples, executor_of(record), warnings_of(record))
+    return Top(scope, samples, executor_of(record), warnings_of(record), questions_of(record))
 
 
 def samples_of(record: AuditRecord) -> str:
@@ -251,6 +252,15 @@ def warnings_of(record: AuditRecord) -> tuple[str, ...]:
         f"{role}: {text}"
         for role, text in told.items()
         if re.search(r"\b(allowed|trusting)\b", text)
+    )
+
+
+def questions_of(record: AuditRecord) -> tuple[str, ...]:
+    """What a look at some answers made doubtful, before anything was measured."""
+    return tuple(
+        f"{role}: {topic}: {text}"
+        for role, card in {"model": record.model, **record.models}.items()
+        for topic, text in card.facts.get("preflight", {}).items()
     )
 
 

@@ -21,6 +21,22 @@ def test_the_card_describes_what_is_held():
     assert facts["kind"] == "tabular"
 
 
+@pytest.mark.parametrize(
+    ("y", "said"),
+    [
+        (
+            np.eye(4),
+            r"got \(4, 4\)\. Several labels a row .* Audit one of them at a time, y\[:, k\]",
+        ),
+        (np.zeros((4, 8, 8)), "A label per place .* There is no suite for it"),
+        (np.zeros(3), r"got \(3,\)$"),
+    ],
+)
+def test_labels_that_are_no_class_per_row_are_refused_with_the_way_out(y, said):
+    with pytest.raises(LoadError, match=said):
+        ArrayDataset(X, y)
+
+
 def test_every_field_is_part_of_the_identity():
     base = {"x": X, "y": Y}
     changes = (

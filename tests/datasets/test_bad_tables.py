@@ -83,18 +83,72 @@ def test_all_that_is_wrong_is_told_together(tmp_path):
     assert len(refused.value.problems) >= 3
 
 
-@pytest.mark.parametrize(
-    ("content", "said"),
-    [
-        (b"", "empty file"), (b"a,y\n1,0\n", "expected a Parquet or Arrow file"),
-        (b"PAR1 cut off", "expected a whole Parquet file"), (None, r"state\.json: expected a saved data set"),
-    ],
-)  # fmt: skip
-def test_a_bad_parquet_file_is_refused(tmp_path, content, said):
-    path = tmp_path / "t.parquet"
-    path.mkdir() if content is None else path.write_bytes(content)
-    with pytest.raises(LoadError, match=said):
-        load_parquet(root=tmp_path, path="t.parquet", target="y")
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-40])
+
+
+def halved(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def folder(path):
+    path.unlink()
+    path.mkdir()
+
+
+def leading_nowhere(path):
+    path.unlink()
+    path.symlink_to("nowhere")
+
+
+def frame(**columns):
+    def write(path):
+        made = pd.DataFrame(columns)
+        made.to_parquet(path) if path.suffix == ".parquet" else made.to_feather(path)
+
+    return write
+
+
+def written(content):
+    return lambda path: path.write_bytes(content)
+
+
+TYPED = [
+    ("empty", written(b""), {}, "got an empty file"),
+    ("a CSV", written(b"a,y\n1,0\n"), {}, "a Parquet or Arrow file, got a file of the kind: unknown"),
+    ("a pickle", written(b"\x80\x04]\x94."), {}, "kind: pickle"),
+    ("a picture", written(b"\x89PNG\r\n"), {}, "kind: PNG picture"),
+    ("cut off", cut, {}, "Was it copied to its end?"), ("half", halved, {}, "Was it copied to its end?"),
+    ("only a magic of Parquet", written(b"PAR1 cut off"), {}, "expected a whole"),
+    ("only a magic of Arrow", written(b"ARROW1\0\0cut off"), {}, "expected a whole"),
+    ("a stream of nothing", written(b"\xff\xff\xff\xff\xff\xff\xff\x7f"), {}, "expected a whole"),
+    ("a folder", folder, {}, "state.json: expected a saved data set"),
+    ("a link to nothing", leading_nowhere, {}, "got a link to nothing"),
+    ("missing", lambda path: path.rename(path.with_name("u" + path.suffix)), {}, "nothing of this name"),
+    ("no rows", frame(age=[], y=[]), {}, "at least one row"),
+    ("no target", lambda _: None, {"target": "why"}, "target: column 'why'"),
+    ("a gap in the target", frame(y=[0, None, 1]), {}, "got 1 empty cells, first in row 1"),
+    ("a quantity", frame(y=[0.5, 0.7]), {}, "expected classes, got numbers such as 0.5"),
+    ("no such group", lambda _: None, {"groups": ["sexe"]}, "Did you mean sex?"),
+    ("an id twice", lambda _: None, {"id": "sex"}, "expected one row per id, got 2 rows of 'f'"),
+    ("words for numbers", lambda _: None, {"types": {"sex": "number"}}, "numbers, as types"),
+    ("rows outside", lambda _: None, {"rows": "0:9"}, 'expected a range within "0:3"'),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "arrow"])
+@pytest.mark.parametrize("row", TYPED, ids=[row[0] for row in TYPED])
+def test_a_bad_typed_table_is_refused_in_one_sentence(tmp_path, suffix, row):
+    _, spoil, args, said = row
+    path = tmp_path / f"t.{suffix}"
+    frame(age=[24, 35, 46], sex=["f", "m", "f"], y=[0, 1, 0])(path)
+    spoil(path)
+    with pytest.raises(LoadError) as refused:
+        load_parquet(root=tmp_path, path=path.name, **({"target": "y"} | args))
+    assert said in str(refused.value)
+    for problem in refused.value.problems:
+        assert "\n" not in problem
+        assert "expected" in problem
 
 
 def test_parquet_columns_that_hold_lists_are_refused_when_used(tmp_path):

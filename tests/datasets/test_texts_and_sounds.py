@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import dlaudit
-from dlaudit.datasets import infer, jsonl, wav
+from dlaudit.datasets import infer, jsonl, tokenizing, wav
 from dlaudit.datasets.tables import from_frame, load_csv, load_parquet
 from dlaudit.errors import LoadError
 
@@ -55,7 +55,7 @@ def test_bytes_are_tokens_cut_or_filled_up(texts):
 @given(st.text(max_size=30).filter(lambda text: "\ud800" not in text))
 def test_bytes_can_be_read_back(text):
     encoded = text.encode("utf-8", "replace")
-    assert bytes(one - 1 for one in jsonl._bytes(text)) == encoded
+    assert bytes(one - 1 for one in tokenizing._bytes(text)) == encoded
 
 
 def test_a_tokenizer_of_the_plan_is_asked_and_is_part_of_the_identity(texts):

@@ -104,6 +104,28 @@ def lightgbm(folder: Path) -> Honest:
     return Honest("models", "m.txt", {"path": "m.txt"})
 
 
+def catboost(folder: Path) -> Honest:
+    import catboost as library
+
+    quiet = {"verbose": 0, "thread_count": 1, "allow_writing_files": False, "iterations": 2}
+    made = library.CatBoost({"loss_function": "Logloss", **quiet}).fit(np.eye(3), [0, 1, 1])
+    made.save_model(str(folder / "m.cbm"))
+    return Honest("models", "m.cbm", {"path": "m.cbm"})
+
+
+def huggingface(folder: Path) -> Honest:
+    """Its configuration is mutated: the weights are safetensors, as those of ``torch``."""
+    import transformers
+
+    config = transformers.BertConfig(
+        vocab_size=9, hidden_size=4, num_hidden_layers=1, num_attention_heads=1, intermediate_size=4,
+        max_position_embeddings=8,
+    )  # fmt: skip
+    transformers.logging.disable_progress_bar()
+    transformers.BertForSequenceClassification(config).save_pretrained(folder / "bert")
+    return Honest("models", "bert/config.json", {"path": "bert"})
+
+
 def npz(folder: Path) -> Honest:
     np.savez(
         folder / "d.npz", x=np.ones((4, 2)), y=np.array([0, 1, 0, 1]), id=np.array(list("abcd"))
@@ -169,7 +191,8 @@ def wav(folder: Path) -> Honest:
 
 FILES: dict[str, Callable[[Path], Honest]] = {
     "torch": torch_weights, "torchscript": torchscript, "torch_export": torch_export, "onnx": onnx,
-    "sklearn": sklearn, "xgboost": xgboost, "lightgbm": lightgbm, "npz": npz, "npy": npy, "csv": csv,
+    "sklearn": sklearn, "xgboost": xgboost, "lightgbm": lightgbm, "catboost": catboost,
+    "huggingface": huggingface, "npz": npz, "npy": npy, "csv": csv,
     "parquet": parquet, "arrow": arrow, "jsonl": jsonl, "images": images, "wav": wav,
 }  # fmt: skip
 
@@ -232,7 +255,16 @@ def mutated(content: bytes, how: str, place: float, noise: bytes) -> bytes:
             return content + content[at:]
 
 
-DEAR = {"torch", "torchscript", "torch_export", "sklearn", "parquet", "images"}
+DEAR = {
+    "torch",
+    "torchscript",
+    "torch_export",
+    "sklearn",
+    "parquet",
+    "images",
+    "huggingface",
+    "catboost",
+}
 """Loaders whose libraries take long for each file: their mutations belong to the whole table."""
 
 
@@ -240,7 +272,7 @@ DEAR = {"torch", "torchscript", "torch_export", "sklearn", "parquet", "images"}
     "use", [pytest.param(use, marks=pytest.mark.slow) if use in DEAR else use for use in FILES]
 )
 @settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True
 )
 @given(mutations=st.lists(MUTATION, min_size=1, max_size=3))
 def test_a_mutated_file_is_loaded_or_refused_by_its_name(honest, use, mutations):

@@ -118,6 +118,14 @@ ROWS = {
     "Tanh": Row("Tanh", ROW), "Transpose": Row("Transpose", PICTURE, perm=[0, 2, 3, 1]),
     "Unsqueeze": Row("Unsqueeze", ROW, [whole(1, -1)]),
     "Gelu": Row("Gelu", ROW, opset=20, approximate="tanh"),
+    "LSTM": Row("LSTM", LINE, [array(1, 12, 9), array(1, 12, 3), array(1, 24)], hidden_size=3, outputs=3),
+    "LSTM both ways": Row("LSTM", LINE, [array(2, 12, 9), array(2, 12, 3), array(2, 24)], hidden_size=3,
+                          direction="bidirectional"),
+    "LSTM backwards, without bias": Row("LSTM", LINE, [array(1, 8, 9), array(1, 8, 2)], hidden_size=2,
+                                        direction="reverse"),
+    "GRU": Row("GRU", LINE, [array(1, 9, 9), array(1, 9, 3), array(1, 18)], hidden_size=3,
+               linear_before_reset=1, outputs=2),
+    "RNN": Row("RNN", LINE, [array(1, 3, 9), array(1, 3, 3), array(1, 6)], hidden_size=3),
 }  # fmt: skip
 BEYOND = {"And", "ArgMax", "Constant", "ConstantOfShape", "Not", "Or", "Shape", "Where"}
 """Operators on shapes and truth values, which the graphs below are made of."""
@@ -138,6 +146,22 @@ def test_the_torch_form_of_an_operator_agrees_with_onnxruntime(tmp_path, name):
 
 def test_every_operator_is_proved_here():
     assert {row.op for row in ROWS.values()} | BEYOND == set(onnx_operators.OPERATORS)
+
+
+RECURRENT = {
+    "a GRU that resets first": Row("GRU", LINE, [array(1, 9, 9), array(1, 9, 3)], hidden_size=3),
+    "clipped cells": Row("LSTM", LINE, [array(1, 8, 9), array(1, 8, 2)], hidden_size=2, clip=1.0),
+    "other activations": Row("RNN", LINE, [array(1, 3, 9), array(1, 3, 3)], hidden_size=3,
+                             activations=["Relu"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", RECURRENT)
+def test_a_recurrent_net_that_has_no_torch_form_here_stays_a_black_box(tmp_path, name):
+    RECURRENT[name].write(tmp_path / "m.onnx")
+    model = onnx.load(root=tmp_path, path="m.onnx", bounds=[-1.0, 1.0])
+    assert "gradients" not in model.offers
+    assert model.card.facts["gradients"].startswith("none: ")
 
 
 def dynamic(path: Path) -> None:

@@ -23,6 +23,18 @@ def linear(inputs=3, outputs=4):
         return nn.Linear(inputs, outputs)
 
 
+@pytest.mark.parametrize("width", [(4, 8, 8), (10, 6)])
+def test_what_answers_per_place_is_refused_as_no_classifier(width):
+    """A map per class, as a segmenter gives, or boxes with scores."""
+
+    class Maps(nn.Module):
+        def forward(self, x):
+            return x.new_zeros(len(x), *width)
+
+    with pytest.raises(LoadError, match=r"is no classifier: .* output = \"values\""):
+        TorchModel(Maps()).recognise(np.zeros((2, 3), dtype=np.float32))
+
+
 class Wrapped(nn.Module):
     """A linear net whose output is packed, or changed, by a function."""
 

@@ -6,6 +6,7 @@ import json
 import pickle
 from pathlib import Path
 
+import catboost
 import lightgbm
 import numpy as np
 import pytest
@@ -20,7 +21,22 @@ from dlaudit.models import infer, trees
 X = np.random.default_rng(0).normal(size=(200, 3))
 TWO = (X[:, 0] + X[:, 1] > 0).astype(int)
 THREE = np.digitize(X[:, 1], [-0.5, 0.5])
-LOADERS = {"xgboost": trees.load_xgboost, "lightgbm": trees.load_lightgbm}
+LOADERS = {
+    "xgboost": trees.load_xgboost, "lightgbm": trees.load_lightgbm, "catboost": trees.load_catboost,
+}  # fmt: skip
+SUFFIXES = {"json": "xgboost", "ubj": "xgboost", "txt": "lightgbm", "cbm": "catboost"}
+
+
+def boosted(objective: str, x, y, **more) -> catboost.CatBoost:
+    """A few trees of CatBoost, which leaves no files behind."""
+    quiet = {
+        "verbose": 0,
+        "thread_count": 1,
+        "allow_writing_files": False,
+        "iterations": 4,
+        "depth": 2,
+    }
+    return catboost.CatBoost({"loss_function": objective, **quiet}).fit(x, y, **more)
 
 
 @pytest.fixture(scope="session")
@@ -41,20 +57,38 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
             lightgbm.Dataset(X, y, group=group), 4,
         )  # fmt: skip
         booster.save_model(folder / f"{name}.txt")
+        objective = {
+            "two": "Logloss",
+            "three": "MultiClass",
+            "number": "RMSE",
+            "rank": "QueryRMSE",
+        }[name]
+        booster = boosted(objective, X, y, **({"group_id": group_ids()} if name == "rank" else {}))
+        booster.save_model(str(folder / f"{name}.cbm"))
+    words = np.column_stack([X.round(1).astype(str), TWO.astype(str)]).tolist()
+    boosted("Logloss", words, TWO, cat_features=[3]).save_model(str(folder / "words.cbm"))
     return folder
 
 
+def group_ids() -> list[int]:
+    return [row // 50 for row in range(200)]
+
+
 @pytest.mark.parametrize("name", ["two", "three"])
-@pytest.mark.parametrize("suffix", ["json", "ubj", "txt"])
+@pytest.mark.parametrize("suffix", SUFFIXES)
 def test_logits_stand_for_the_library_s_own_probabilities(saved, name, suffix):
     path = saved / f"{name}.{suffix}"
     use = infer(path)
-    assert use == ("lightgbm" if suffix == "txt" else "xgboost")
+    assert use == SUFFIXES[suffix]
     model = LOADERS[use](root=saved, path=path.name)
     if use == "xgboost":
         booster = xgboost.Booster()
         booster.load_model(path)
         expected = booster.predict(xgboost.DMatrix(X))
+    elif use == "catboost":
+        booster = catboost.CatBoost().load_model(str(path))
+        expected = booster.predict(X, prediction_type="Probability")
+        expected = expected[:, 1] if name == "two" else expected
     else:
         expected = lightgbm.Booster(model_file=path).predict(X)
     model.recognise(X)
@@ -66,7 +100,7 @@ def test_logits_stand_for_the_library_s_own_probabilities(saved, name, suffix):
     assert (model.logits(X).argmax(1).numpy() == (TWO if name == "two" else THREE)).mean() > 0.7
 
 
-@pytest.mark.parametrize("path", ["number.json", "number.txt"])
+@pytest.mark.parametrize("path", ["number.json", "number.txt", "number.cbm"])
 def test_regression_predicts_values(saved, path):
     model = LOADERS[infer(saved / path)](root=saved, path=path)
     values = model.values(Batch(X, np.zeros(200), np.arange(200).astype(str)))
@@ -112,10 +146,19 @@ COMMON = [
 ]  # fmt: skip
 ROWS = [
     *(("xgboost", "two.json", *row) for row in COMMON), *(("lightgbm", "two.txt", *row) for row in COMMON),
+    *(("catboost", "two.cbm", *row) for row in COMMON if row[0] != "a pickle"),
+    ("catboost", "two.cbm", "another magic", lambda c: b"CBM2" + c[4:], {}, "expected a model saved by"),
+    ("catboost", "words.cbm", "categories", lambda c: c, {"path": "words.cbm"}, "columns of numbers only"),
+    ("catboost", "rank.cbm", "a ranking", lambda c: c, {"path": "rank.cbm"}, "objective: expected one of"),
     ("xgboost", "two.json", "another objective", changed, {}, "expected"),
     ("xgboost", "rank.json", "a ranking", lambda c: c, {"path": "rank.json"}, "objective: expected one of"),
     ("lightgbm", "rank.txt", "a ranking", lambda c: c, {"path": "rank.txt"}, "objective: expected one of"),
 ]  # fmt: skip
+
+
+def test_every_library_has_at_least_fifteen_bad_files():
+    for use in LOADERS:
+        assert sum(row[0] == use for row in ROWS) >= 15
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -131,7 +174,7 @@ def test_what_is_no_model_is_refused_in_one_sentence(saved, tmp_path, row):
     assert "\n" not in str(refused.value)
 
 
-@pytest.mark.parametrize("path", ["two.json", "two.txt"])
+@pytest.mark.parametrize("path", ["two.json", "two.txt", "two.cbm"])
 def test_inputs_of_another_width_are_refused(saved, path):
     model = LOADERS[infer(saved / path)](root=saved, path=path)
     with pytest.raises(
@@ -140,10 +183,10 @@ def test_inputs_of_another_width_are_refused(saved, path):
         model.recognise(X[:, :2])
 
 
-@pytest.mark.parametrize("library", ["xgboost", "lightgbm"])
+@pytest.mark.parametrize("library", LOADERS)
 def test_without_the_library_the_extra_is_named(saved, monkeypatch, library):
     monkeypatch.setitem(__import__("sys").modules, library, None)
-    path = "two.json" if library == "xgboost" else "two.txt"
+    path = {"xgboost": "two.json", "lightgbm": "two.txt", "catboost": "two.cbm"}[library]
     with pytest.raises(LoadError, match=rf"dlaudit\[{library}\]"):
         LOADERS[library](root=saved, path=path)
 
