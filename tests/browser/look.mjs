@@ -182,7 +182,13 @@ async function looked(task) {
     };
     await plain.emulateMedia({ media: "print" });
     const pdf = (await plain.pdf({ preferCSSPageSize: true })).toString("latin1");
+    const folded = await plain.locator("details > :not(summary)").evaluateAll(
+      (all) => all.filter((one) => !one.checkVisibility({ contentVisibilityAuto: true }) || !one.offsetHeight).length);
+    const heads = await plain.locator("table:not(.status-matrix) thead").evaluateAll(
+      (all) => [...new Set(all.map((one) => getComputedStyle(one).display))]);
     seen.paper = {
+      folded,
+      heads,
       boxes: [...new Set(pdf.match(/\/MediaBox\s*\[[^\]]*\]/g) || [])],
       pages: (pdf.match(/\/Type\s*\/Page\b/g) || []).length,
     };

@@ -245,6 +245,8 @@ def test_without_javascript_it_is_a_plain_document(shown):
 def test_on_paper_it_is_a4(shown):
     paper = shown[1]["paper"]
     assert paper["pages"] > 5
+    assert paper["folded"] == 0, "what is folded on the screen is open on paper"
+    assert paper["heads"] == ["table-header-group"], "heads of tables are repeated on every page"
     (box,) = paper["boxes"]
     width, height = (float(x) for x in re.findall(r"[\d.]+", box)[2:])
     assert (round(width), round(height)) in {(595, 842), (594, 842), (595, 841)}
