@@ -328,5 +328,7 @@ def test_every_ending_in_every_suite_closes_the_gate(
         pytest.importorskip("ray", reason="Ray is an extra: pip install dlaudit[ray]")
     # A hang takes its minute, whichever suite hangs: who ends it is the executor.
     hung = SUITES if executor == "process:2" else SUITES[:1]
-    cells = [(suite, fault) for suite in SUITES for fault in ENDINGS if fault != "hang" or suite in hung]
+    cells = [
+        (suite, fault) for suite in SUITES for fault in ENDINGS if fault != "hang" or suite in hung
+    ]
     assert_closed(planted(cells, plug, tmp_path, executor=executor), cells)
