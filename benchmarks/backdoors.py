@@ -10,6 +10,7 @@ the judging seeds begin at 1000. Results are kept as they come: a killed panel g
     python benchmarks/backdoors.py --sample    one model and its twin, half a minute
     python benchmarks/backdoors.py --only scan leaves trigger inversion out
     python benchmarks/backdoors.py --part 0/2  the first of two halves, to run side by side
+    python benchmarks/backdoors.py --so-far    tells what is there, runs nothing
     python benchmarks/backdoors.py --record    also writes benchmarks/RESULTS.md
 """
 
@@ -245,6 +246,11 @@ def share(hits: int, n: int) -> str:
 def told(results: dict[Case, dict[str, Any]], detectors: list[str]) -> list[str]:
     """The tables: detection where the attack works, by family and rate; accusations of twins."""
     lines = []
+
+    def found(case: Case) -> bool:
+        one = results[case]
+        return any(one["target"] in one[name]["suspected"] for name in detectors if name in one)
+
     for name in detectors:
         some = {case: one for case, one in results.items() if name in one}
 
@@ -275,6 +281,16 @@ def told(results: dict[Case, dict[str, Any]], detectors: list[str]) -> list[str]
             f"backdoors.{name}: median {np.median([one['seconds'] for one in spent]):.0f} CPU s, at "
             f"most {max((one['passes'] for one in spent), default=0):.0f} forward passes a training row."
         )
+    blind = [
+        f"{family} at {rate:.1%} ({sum(map(found, some))} of {len(some)})"
+        for family in FAMILIES for rate in RATES
+        if (some := [c for c in results if c[:2] == (family, rate) and results[c]["success"] >= 0.5])
+        and 2 * sum(map(found, some)) < len(some)
+    ]  # fmt: skip
+    lines.append(
+        "Found by no detector run here in most models where the attack works on at least half: "
+        f"{'; '.join(blind) or 'no family'}."
+    )
     lines += [
         "",
         "| family | share | rows | success | scan | inversion |",
@@ -305,6 +321,7 @@ def main() -> None:
     )
     parser.add_argument("--only", default="", help="one detector: scan or inversion")
     parser.add_argument("--part", default="0/1", help="i/n: every n-th model, to run side by side")
+    parser.add_argument("--so-far", action="store_true", help="tell what is there, run nothing")
     parser.add_argument("--record", action="store_true", help="write benchmarks/RESULTS.md")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -312,20 +329,24 @@ def main() -> None:
     wanted = list(cases(options.first))
     if options.sample:
         wanted = [Case("patch", 0.01, options.first), Case("twin of tables", 0.0, options.first)]
-    settings = {"first": options.first, "scan": repr(Scan()), "inversion": repr(Inversion())}
+    detectors = [options.only] if options.only else ["scan", "inversion"]
+    every = {"scan": repr(Scan()), "inversion": repr(Inversion())}
+    settings = {"first": options.first, **{name: every[name] for name in detectors}}
     results: dict[Case, dict[str, Any]] = {}
     for part in range(of):
         path = ledger.WORK / f"backdoors-{options.first}-{part}-{of}{options.only}.jsonl"
         state = ledger.State(path, settings)
         for case in wanted[part::of]:
             if case.name not in state:
-                if part != at:
+                if part != at or options.so_far:
                     continue
                 state.keep(case.name, judged(case, options.only))
                 print(case.name, state[case.name], flush=True)
             results[case] = state[case.name]
-    detectors = [options.only] if options.only else ["scan", "inversion"]
-    lines = [f"Seeds from {options.first}, {len(results)} models.", *told(results, detectors)]
+    lines = [
+        f"Seeds from {options.first}, {len(results)} models of {len(wanted)}.",
+        *told(results, detectors),
+    ]  # fmt: skip
     print("\n".join(lines))
     if options.record:
         ledger.record(TITLE, lines, ledger.stamp("backdoors.py"))

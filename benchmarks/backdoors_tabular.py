@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ def trained(x: np.ndarray, y: np.ndarray, seed: int) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         layers = [
-            part for wide, next_ in zip(widths, widths[1:], strict=False)
+            part for wide, next_ in pairwise(widths)
             for part in (nn.Linear(wide, next_), nn.Tanh())
         ]  # fmt: skip
         net = nn.Sequential(*layers, nn.Linear(widths[-1], 2))

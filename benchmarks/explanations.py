@@ -4,6 +4,7 @@
     python benchmarks/explanations.py --tuning    seeds 0 to 2 instead
     python benchmarks/explanations.py --sample    one seed, few methods, for CI
     python benchmarks/explanations.py --cost      only the cost, beside captum on its own
+    python benchmarks/explanations.py --exact     only what is exact, against figures by hand and published
     python benchmarks/explanations.py --record    also writes to benchmarks/RESULTS.md
 
 A small net of three convolutions with BatchNorm learns four shapes of 24 x 24 pixels anew for each seed
@@ -132,6 +133,62 @@ def table(states: list[dict[str, Any]], methods: tuple[str, ...]) -> list[str]:
     return lines
 
 
+def exact() -> list[str]:
+    """Largest errors where the right answer is known, and the layers that the rule finds."""
+    sys.path.insert(0, str(HERE.parent / "tests" / "explain"))
+    import architectures
+    import numpy as np
+    from asking import by, request
+    from test_layers import TABLE, found, pictures
+    from torch import nn
+
+    from dlaudit.explain.explaining import attributions
+    from dlaudit.explain.relevance import relevance
+    from dlaudit.explain.shapley import shapley_values
+
+    drawn = torch.Generator().manual_seed(0)
+    line = nn.Linear(20, 3).requires_grad_(requires_grad=False)
+    x, start = torch.randn((64, 20), generator=drawn), torch.randn(20, generator=drawn)
+    target = torch.arange(64) % 3
+    maps = attributions(by("integrated_gradients"), request(line, x, target, baseline=start))
+    linear = float((maps - line.weight[target] * (x - start)).abs().max())
+    each = np.random.default_rng(0).normal(size=(12, 1))
+    shares = shapley_values(
+        lambda asked: asked @ each, 12, coalitions=64, rng=np.random.default_rng(1)
+    )
+    torch.manual_seed(0)
+    chain = nn.Sequential(
+        nn.Conv2d(3, 6, 3, padding=1, bias=False), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(),
+        nn.Linear(96, 3, bias=False),
+    ).double()  # fmt: skip
+    seen = torch.rand((8, 3, 8, 8), generator=drawn, dtype=torch.float64)
+    logits = chain(seen)[:, 0].detach()
+    kept = relevance(chain, chain, seen, torch.zeros(8, dtype=torch.int64), gamma=0.25).maps
+    toy = nn.Sequential(nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 2))
+    with torch.no_grad():
+        toy[0].weight.copy_(torch.arange(-4.0, 5.0).view(3, 3))
+        toy[0].bias.zero_()
+        toy[2].weight.copy_(torch.arange(-3.0, 3.0).view(2, 3))
+        toy[2].bias.fill_(1.0)
+    given = torch.tensor([[0.2961, 0.5166, 0.2517], [0.6886, 0.0740, 0.8665]])
+    printed = torch.tensor([[-0.5922, -1.5497, -1.0067], [0.0, -0.2219, -5.1991]])
+    readme = {
+        method: float((attributions(by(method), request(toy, given, [0, 0])) - printed).abs().max())
+        for method in ("integrated_gradients", "deep_lift")
+    }
+    right = [found(net, pictures()) == (layer, places) for _, net, layer, places in TABLE]
+    none = found(architectures.perceptron, pictures()) is None
+    toys = ", ".join(f"{name} {error:.1e}" for name, error in readme.items())
+    layers = f"right on {sum(right)} of {len(right)} architectures"
+    return [
+        f"Integrated Gradients of a linear model against weight times distance: {linear:.1e}.",
+        f"Shapley values of an additive game of 12, 64 coalitions: {np.abs(shares - each.T).max():.1e}.",
+        f"LRP, relevance in against the logit: {float((kept.flatten(1).sum(1) - logits).abs().max()):.1e}.",
+        f"captum's readme (four decimals printed): {toys}.",
+        f"Grad-CAM's layer {layers}, {'none' if none else 'WRONG: one'} for a perceptron.",
+    ]
+
+
 def beside_captum(net: Any, x: torch.Tensor, repeats: int) -> tuple[float, float]:
     """Seconds of Integrated Gradients by captum alone and through dlaudit, medians, taken in turns."""
     from captum.attr import IntegratedGradients
@@ -214,6 +271,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--sample", action="store_true", help="one seed, few methods")
     parser.add_argument("--cost", action="store_true", help="only the cost")
+    parser.add_argument("--exact", action="store_true", help="only what is exact")
     parser.add_argument("--tuning", action="store_true", help="only the tuning seeds")
     parser.add_argument("--record", action="store_true", help="write to benchmarks/RESULTS.md")
     options = parser.parse_args()
@@ -221,6 +279,11 @@ def main() -> None:
     if options.sample:
         methods = ("saliency", "grad_cam", "edges", "noise")
         print("\n".join(table([seed_found(0, methods)], methods)))
+        return
+    if options.exact:
+        print("\n".join(lines := exact()))
+        if options.record:
+            record("Maps: what is exact", lines, stamp("explanations.py"))
         return
     lines: list[str] = []
     if not options.cost:

@@ -290,6 +290,7 @@ def list_(kind: str | None, plugins: tuple[Path, ...], *, as_json: bool) -> int:
     "--edition", help="auditor [default], or public: no rows, pictures, groups of people."
 )
 @click.option("--language", help="en [default], de.")
+@click.option("--since", type=PATH, help="An earlier run: what changed is a section of the page.")
 @click.option("--plugin", "plugins", type=PATH, multiple=True, help="Python file with parts.")
 def report(
     run: Path,
@@ -299,6 +300,7 @@ def report(
     *,
     edition: str | None,
     language: str | None,
+    since: Path | None,
 ) -> int:
     """Render a stored run again, without the model.
 
@@ -309,7 +311,7 @@ def report(
 
     asked = {"edition": edition, "language": language}
     options = {key: value for key, value in asked.items() if value is not None}
-    text = report_text(run, name, output, plugins, options)
+    text = report_text(run, name, output, plugins, options, since=since)
     if output is None:
         click.echo(text, nl=False)
     return 0

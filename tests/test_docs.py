@@ -59,6 +59,8 @@ args = { path = "train.npz" }
 
 [checks."attacks.pgd"]
 samples = 40
+[checks."attacks.cascade"]
+samples = 60
 """
 
 
@@ -306,7 +308,7 @@ def test_the_statuses_and_exit_codes_of_the_contract_are_all_explained():
     from dlaudit.audit.judge import ExitCode
     from dlaudit.audit.record import FindingStatus
 
-    report = (REPOSITORY / "docs" / "reading-a-report.md").read_text()
+    report = (REPOSITORY / "docs" / "reading-the-report.md").read_text()
     for status in FindingStatus.__args__:
         assert status.replace("-", " ") in report, status
     codes = (REPOSITORY / "docs" / "ci.md").read_text()

@@ -230,11 +230,21 @@ def test_killed_between_two_touches_of_the_disk(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("part", range(4))
 def test_killed_between_every_two_touches_of_the_disk(
-    touches: int, tmp_path: Path, plug: Path, uninterrupted: Path
+    part: int, touches: int, tmp_path: Path, plug: Path, uninterrupted: Path
 ) -> None:
-    for touch in range(1, touches + 1):
-        assert_goes_on_after(touch, Site(tmp_path / str(touch), plug), uninterrupted)
+    sites = {k: Site(tmp_path / str(k), plug) for k in range(part + 1, touches + 1, 4)}
+    for site in sites.values():
+        site.open_gates()
+    any_site = Site(tmp_path / "{}", plug)
+    words = any_site.words("--executor", "inline")
+    counts, script = ",".join(map(str, sites)), str(plug.with_name("cut_off.py"))
+    command = [sys.executable, script, counts, str(any_site.out), *words]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.stdout.split("\n")[:-1] == [f"{k} {-signal.SIGKILL}" for k in sites], ended
+    for site in sites.values():
+        goes_on(site, uninterrupted, before=site.ran(), finished=site.finished())
 
 
 # -- what may not go on ------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable
 from datetime import UTC, date, datetime
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -180,6 +181,7 @@ def environment(executor: AnyExecutor, device: str) -> dict[str, Any]:
     }
 
 
+@cache
 def installed(package: str) -> str | None:
     """The version of a package, None if it is not there."""
     try:

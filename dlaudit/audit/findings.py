@@ -158,6 +158,13 @@ def _tested(
     worst = min((verdict.status for verdict in verdicts), key=WORST_FIRST.index)
     waived = sum(verdict.waived is not None for verdict in verdicts)
     limits = [_counted(verdicts)]
+    status = _OF_WORST[worst]
+    if worst == "pass" and not any(one.interval for said in verdicts for one in said.observed):
+        # A count of what one search found says nothing of how far that reaches: no support from it.
+        status = "inconclusive"
+        limits.append(
+            "Passed on exact counts alone, without any interval: that supports nothing yet."
+        )
     if waived:
         limits.append(f"{waived} waived for the gate, which changes nothing here.")
     scopes = list(dict.fromkeys(
@@ -172,7 +179,7 @@ def _tested(
         limits.append(
             "A test shows only part of this item: declarations or processes are asked too."
         )
-    return _OF_WORST[worst], " ".join(limits)
+    return status, " ".join(limits)
 
 
 def _counted(verdicts: Sequence[Verdict]) -> str:

@@ -89,9 +89,9 @@ def _opinions(rule: Rule, run: CheckRun | None) -> tuple[list[Opinion], tuple[Me
             observed = tuple(one for one in measurements if speaks_of(rule, one))
             unknown = [one for one in undefined if speaks_of(rule, one)]
             opinions = [opinion(rule, one) for one in observed]
-            opinions += [
-                Opinion("not_assessed", f"undefined{_where(one)}: {one.reason}") for one in unknown
-            ]
+            for one in unknown:
+                where = f" ({', '.join(_slice(one))})" if one.slice else ""
+                opinions.append(Opinion("not_assessed", f"undefined{where}: {one.reason}"))
             if not opinions:
                 reason = f"nothing in {rule.run!r} matches {rule.measurement!r}{_filters(rule)}"
                 opinions = [Opinion("not_assessed", reason)]
@@ -121,13 +121,14 @@ def _same(got: Scalar, wanted: Scalar) -> bool:
     return got == wanted
 
 
-def _where(one: Measurement | Undefined) -> str:
+def _slice(one: Measurement | Undefined) -> list[str]:
     """Which part of the data a number speaks of, where it is not everybody."""
-    return (
-        f" ({', '.join(f'{key} = {value}' for key, value in one.slice.items())})"
-        if one.slice
-        else ""
-    )
+    return [f"{key} = {value}" for key, value in one.slice.items()]
+
+
+def _about(one: Measurement) -> str:
+    """On how many samples a number stands, and of which part of the data."""
+    return ", ".join([*([] if one.interval else ["exact"]), f"n = {one.n}", *_slice(one)])
 
 
 def _filters(rule: Rule) -> str:
@@ -146,8 +147,8 @@ def opinion(rule: Rule, one: Measurement) -> Opinion:
     if one.interval and one.interval.level < rule.level - RELATIVE:
         reason = f"the interval has level {one.interval.level:g}, the rule asks for {rule.level:g}"
         return Opinion("inconclusive", reason)
-    shown = f"{one.value:.6g}" if one.exact else f"{one.value:.6g} [{low:.6g}, {high:.6g}]"
-    shown += _where(one)
+    ends = f" [{low:.6g}, {high:.6g}]" if one.interval else ""
+    shown = f"{one.value:.6g}{ends} ({_about(one)})"
     if rule.at_least is not None:
         good, bad, sign = low >= rule.threshold, high < rule.threshold, ">="
     else:
@@ -157,7 +158,7 @@ def opinion(rule: Rule, one: Measurement) -> Opinion:
         return Opinion("pass", f"{shown} is {asked}")
     if bad:
         return Opinion("fail", f"{shown} is not {asked}")
-    return Opinion("inconclusive", f"{shown} does not decide {asked} at n = {one.n}")
+    return Opinion("inconclusive", f"{shown} does not decide {asked}")
 
 
 def dated(waivers: Iterable[Waiver], today: date) -> tuple[Waiver, ...]:

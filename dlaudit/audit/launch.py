@@ -8,10 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from dlaudit.audit.engine import Events, audit
 from dlaudit.audit.evidence import write_whole
-from dlaudit.audit.executor import Limits, executor_of
-from dlaudit.audit.plan import Source
 from dlaudit.audit.record import AuditRecord
 from dlaudit.audit.registry import Registry, snake_case
 from dlaudit.audit.render import rendered, rendered_apart, write_reports
@@ -20,6 +17,9 @@ from dlaudit.errors import RunFolderError
 
 if TYPE_CHECKING:
     from dlaudit.audit.difference import Difference
+    from dlaudit.audit.engine import Events
+    from dlaudit.audit.executor import Limits
+    from dlaudit.audit.plan import Source
 
 
 def launch(
@@ -35,15 +35,21 @@ def launch(
 
     Also when it is interrupted, no worker is left behind and the journal is kept.
     """
+    # A stored run is rendered without them, in a fraction of the time.
+    from dlaudit.audit import engine
+    from dlaudit.audit import executor as executors
+
     if resume and out is None:
         message = "--resume goes with --out: which run shall go on?"
         raise RunFolderError(message)
     registry = Registry()
-    running = executor_of(
-        executor, limits or Limits(), lambda name: registry.find("executors", name).get()
+    running = executors.executor_of(
+        executor, limits or executors.Limits(), lambda name: registry.find("executors", name).get()
     )
     try:
-        record, folder = audit(source, running, out or default_folder, resume=resume, events=events)
+        record, folder = engine.audit(
+            source, running, out or default_folder, resume=resume, events=events
+        )
     finally:
         running.close()
 
@@ -74,10 +80,13 @@ def report_text(
     output: Path | None,
     plugins: tuple[Path, ...] = (),
     options: Mapping[str, str] = MappingProxyType({}),
+    *,
+    since: Path | None = None,
 ) -> str:
     """A stored run in another format, written to ``output`` if that is given.
 
-    options: what the renderer takes besides, as ``edition`` and ``language``.
+    options: what the renderer takes besides, as ``edition`` and ``language``. since: an earlier run,
+    for the section of changes.
 
     Raises RunFolderError if ``output`` lies inside the run: a run's files are sealed.
     """
@@ -85,7 +94,12 @@ def report_text(
     if output is not None:
         outside(output, folder)
     registry = Registry(plugins)
-    text = rendered(stored(folder), name, folder, registry, options)
+    asked: dict[str, object] = dict(options)
+    if since is not None:
+        from dlaudit.audit.difference import compare
+
+        asked["since"] = compare(since, run)
+    text = rendered(stored(folder), name, folder, registry, asked)
     if output is not None:
         written(output, text)
     return text

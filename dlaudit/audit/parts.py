@@ -198,7 +198,8 @@ class Check(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     proportions: those of them that are proportions of the samples it looks at, so that
     ``dlaudit plan`` can say what they will decide. sequential: true if it takes its samples from
     ``bench.sampling``, so that a plan with ``until_decided`` may end it early. accepts_nonfinite: true
-    if NaN logits are among the things it looks for.
+    if NaN logits are among the things it looks for. passes_over: the split whose size ``passes`` is
+    told.
     """
 
     needs: ClassVar[Needs] = Needs()
@@ -206,6 +207,7 @@ class Check(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     proportions: ClassVar[tuple[str, ...]] = ()
     sequential: ClassVar[bool] = False
     accepts_nonfinite: ClassVar[bool] = False
+    passes_over: ClassVar[str] = "test"
 
     def measure(self, bench: Bench) -> Iterator[Yielded]:
         """Measure; judge nothing. Whatever is raised makes the run errored, never passed."""

@@ -99,7 +99,8 @@ def expected(spec: RunSpec, opened: Opened, registry: Registry) -> tuple[Cost | 
         return None, f"WILL BE SKIPPED, which closes the gate: not offered: {', '.join(missing)}"
     if spec.beyond is not None:
         return None, f"WILL BE SKIPPED, which closes the gate: {spec.beyond.reason}"
-    n = min(opened.sizes["test"], spec.params.get("samples") or opened.sizes["test"])
+    size = opened.sizes[check.passes_over]
+    n = min(size, spec.params.get("samples") or size)
     cost, more = check.passes(n=n, classes=len(opened.classes)), 1 + check.surcharge
     if cost is not None:
         cost = Cost(forward=int(cost.forward * more), backward=int(cost.backward * more))

@@ -12,6 +12,7 @@ import re
 import sys
 import typing
 from collections.abc import Callable
+from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
@@ -74,6 +75,23 @@ class Part(NamedTuple):
             raise ImportFailed(message) from error
 
 
+@cache
+def installed(path: tuple[str, ...]) -> tuple[Part, ...]:
+    """The parts of every package on the path, in the order of the groups.
+
+    Read once: to look through the metadata of some hundred packages takes longer than a small audit.
+    """
+    del path
+    points = entry_points()
+    found = [(group, one) for group in GROUPS for one in points.select(group=f"dlaudit.{group}")]
+    packages = {id(one.dist): one.dist for _, one in found if one.dist}
+    names = {key: package.name for key, package in packages.items()}
+    return tuple(
+        Part(group, one.name, names.get(id(one.dist), "unknown package"), one.load)
+        for group, one in found
+    )
+
+
 class Registry:
     """All parts of this installation and of the plug-in files named on the command line."""
 
@@ -81,10 +99,8 @@ class Registry:
         """plugins: files of code. Raises PlanError if one is missing or cannot be imported."""
         self._parts: dict[tuple[str, str], Part] = {}
         self.plugins: dict[str, str] = {}
-        for group in GROUPS:
-            for point in entry_points(group=f"dlaudit.{group}"):
-                origin = point.dist.name if point.dist else "unknown package"
-                self._add(Part(group, point.name, origin, point.load))
+        for part in installed(tuple(sys.path)):
+            self._add(part)
         for plugin in plugins:
             self._add_file(plugin)
 

@@ -23,12 +23,12 @@ def rendered(
     name: str,
     folder: Path | None,
     registry: Registry,
-    options: Mapping[str, str] = MappingProxyType({}),
+    options: Mapping[str, object] = MappingProxyType({}),
 ) -> str:
     """The report as text. A renderer takes the record, and the run's folder if it asks for it.
 
-    options: keyword arguments of the renderer (``edition``, ``language``). Raises PlanError for one
-    that it does not take.
+    options: keyword arguments of the renderer (``edition``, ``language``, ``since``). Raises PlanError
+    for one that it does not take.
     """
     render = registry.find("renderers", name).get()
     known = inspect.signature(render).parameters

@@ -27,7 +27,9 @@ def threshold(classes: int) -> float:
     return float(ndtri(1 - FALSE_SHARE / classes))
 
 
-def log_anomaly(norms: Sequence[float], *, apart: float = math.inf) -> list[float | None]:
+def log_anomaly(
+    norms: Sequence[float], *, apart: float = math.inf, controls: Sequence[int] | None = None
+) -> list[float | None]:
     """z_k = (median log s - log s_k) / (1.4826 MAD(log s)): large where a trigger is too cheap.
 
     The one-sided log form of the anomaly index of Neural Cleanse (Wang et al. 2019): costs are
@@ -37,6 +39,9 @@ def log_anomaly(norms: Sequence[float], *, apart: float = math.inf) -> list[floa
     apart: classes whose ratio (see ``ratios``) reaches it are left out of median and MAD, because
     two triggers among ten classes would hide each other; not where that leaves half or fewer.
 
+    controls: places of the classes that median and deviation are those of, if not of all: where the
+    others were chosen because they are cheap, only controls tell what is usual.
+
     None for all classes where the median or the deviation does not exist: fewer than 8 classes, half
     of them without a trigger, or no spread.
     """
@@ -44,8 +49,11 @@ def log_anomaly(norms: Sequence[float], *, apart: float = math.inf) -> list[floa
     nothing: list[float | None] = [None] * len(logs)
     if len(logs) < MINIMUM_CLASSES:
         return nothing
-    cheap = np.array([ratio is not None and ratio >= apart for ratio in ratios(norms)])
-    rest = logs if 2 * cheap.sum() >= len(logs) else logs[~cheap]
+    cheap = np.array(
+        [ratio is not None and ratio >= apart for ratio in ratios(norms, controls=controls)]
+    )
+    usual = np.isin(np.arange(len(logs)), np.arange(len(logs)) if controls is None else controls)
+    rest = logs[usual] if 2 * cheap[usual].sum() >= usual.sum() else logs[usual & ~cheap]
     if 2 * np.isfinite(rest).sum() <= len(rest) + 1:
         return nothing
     centre = float(np.median(rest))
@@ -56,15 +64,18 @@ def log_anomaly(norms: Sequence[float], *, apart: float = math.inf) -> list[floa
     return [float((centre - log) / spread) if math.isfinite(log) else None for log in logs]
 
 
-def ratios(norms: Sequence[float]) -> list[float | None]:
+def ratios(norms: Sequence[float], *, controls: Sequence[int] | None = None) -> list[float | None]:
     """Median cost of the other classes over the cost of this one; also for few classes.
+
+    controls: places of the classes that the median is taken of, if not of all.
 
     None where this class has no trigger, or where the median of the others is not finite.
     """
     costs = np.asarray(norms, dtype=np.float64)
     found: list[float | None] = []
+    usual = np.arange(len(costs)) if controls is None else np.asarray(controls)
     for k, cost in enumerate(costs):
-        others = np.delete(costs, k)
+        others = costs[usual[usual != k]]
         middle = float(np.median(others)) if len(others) else math.inf
         known = math.isfinite(middle) and math.isfinite(cost)
         found.append(float(middle / cost) if known else None)

@@ -14,6 +14,7 @@ import numpy as np
 
 from dlaudit.audit.bench import Answers, Bench
 from dlaudit.backdoors.anomaly import log_anomaly, ratios, threshold
+from dlaudit.backdoors.screening import CONTROLS, PART, cheapest, rounds
 from dlaudit.backdoors.triggers import Search, Trigger
 
 POOL = 256
@@ -57,7 +58,10 @@ class Found(NamedTuple):
 
 
 class Finding(NamedTuple):
-    """All that was found out about a class; ``met`` of ``searches`` seeds met the criterion."""
+    """All that was found out about a class; ``met`` of ``searches`` seeds met the criterion.
+
+    No searches: a short one left the class out.
+    """
 
     candidate: Candidate
     found: Found
@@ -104,35 +108,66 @@ def _halves(y: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.nda
 def examine(
     bench: Bench, search: Search, chosen: Sequence[Candidate], criterion: Criterion
 ) -> list[Finding]:
-    """Search every class once and the nominated ones with further seeds; judge each seed alone.
+    """Search every class and the nominated ones with further seeds; judge each seed alone.
 
-    A nominated class of a further seed is compared with the costs that the others had in the first.
+    Of many classes, those that short searches left out are not searched in full (``screening``). A
+    nominated class of a further seed is compared with the costs that the others had in the first.
     """
     if not chosen:
         return []
-    first = _searched(bench, search, chosen, seed=0, restarts=criterion.restarts)
+    short, full, controls = _screened(bench, search, chosen)
+    some = [chosen[k] for k in full]
+    first = _searched(bench, search, some, seed=0, restarts=criterion.restarts)
     norms = [found.norm for found in first]
-    anomalies = log_anomaly(norms, apart=criterion.ratio)
+    anomalies = log_anomaly(norms, apart=criterion.ratio, controls=controls)
     nominated = [k for k, z in enumerate(anomalies) if z is not None and z > criterion.warning]
-    met = np.array(_met(first, criterion), dtype=int)
+    limit = threshold(len(chosen))
+    met = np.array(_met(first, criterion, limit, controls), dtype=int)
     for seed in range(1, criterion.seeds if nominated else 1):
         renewed = list(first)
         again = _searched(
-            bench, search, [chosen[k] for k in nominated], seed=seed, restarts=criterion.restarts
+            bench, search, [some[k] for k in nominated], seed=seed, restarts=criterion.restarts
         )
         for k, found in zip(nominated, again, strict=True):
             renewed[k] = found
-        met += _met(renewed, criterion)
-    return [
-        Finding(
-            candidate, found, anomaly, ratio, int(met[k]) if k in nominated else 0,
+        met += _met(renewed, criterion, limit, controls)
+    findings = {
+        place: Finding(
+            chosen[place], found, anomaly, ratio, int(met[k]) if k in nominated else 0,
             criterion.seeds if k in nominated else 1,
             k in nominated and int(met[k]) >= criterion.agreeing,
         )
-        for k, (candidate, found, anomaly, ratio) in enumerate(
-            zip(chosen, first, anomalies, ratios(norms), strict=True)
+        for k, (place, found, anomaly, ratio) in enumerate(
+            zip(full, first, anomalies, ratios(norms, controls=controls), strict=True)
         )
-    ]  # fmt: skip
+    }  # fmt: skip
+    return [
+        findings.get(place) or Finding(one, short[place], None, None, 0, 0, suspected=False)
+        for place, one in enumerate(chosen)
+    ]
+
+
+def _screened(
+    bench: Bench, search: Search, chosen: Sequence[Candidate]
+) -> tuple[dict[int, Found], list[int], list[int] | None]:
+    """What short searches found, the classes worth a full one, and where controls stand among these.
+
+    All classes and no controls where there are few: every class is then compared with all others.
+    """
+    left = np.arange(len(chosen))
+    best: dict[int, Found] = {}
+    for number, (_, kept) in enumerate(rounds(len(chosen))):
+        brief = search._replace(steps=max(1, search.steps // PART))
+        some = [chosen[k] for k in left.tolist()]
+        found = _searched(bench, brief, some, seed=-1 - number, restarts=1)
+        for k, one in zip(left.tolist(), found, strict=True):
+            best[k] = min(best.get(k, one), one, key=lambda found: found.norm)
+        left = left[cheapest([best[k].norm for k in left.tolist()], kept)]
+    if len(left) == len(chosen):
+        return {}, left.tolist(), None
+    drawn = np.sort(bench.rng("control classes").permutation(len(chosen))[:CONTROLS])
+    full = np.union1d(left, drawn)
+    return best, full.tolist(), np.flatnonzero(np.isin(full, drawn)).tolist()
 
 
 def _searched(
@@ -160,15 +195,17 @@ def _searched(
     return found
 
 
-def _met(found: Sequence[Found], criterion: Criterion) -> list[bool]:
+def _met(
+    found: Sequence[Found], criterion: Criterion, limit: float, controls: Sequence[int] | None
+) -> list[bool]:
     """Whether each class's cost is an outlier below, by far, of a trigger that works on new samples."""
     norms = [one.norm for one in found]
-    limit, zs = threshold(len(norms)), log_anomaly(norms, apart=criterion.ratio)
+    zs = log_anomaly(norms, apart=criterion.ratio, controls=controls)
     return [
         z is not None
         and z > limit
         and ratio is not None
         and ratio >= criterion.ratio
         and bool(one.called.mean() >= criterion.success)
-        for one, z, ratio in zip(found, zs, ratios(norms), strict=True)
+        for one, z, ratio in zip(found, zs, ratios(norms, controls=controls), strict=True)
     ]

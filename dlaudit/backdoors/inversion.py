@@ -32,6 +32,9 @@ NO_BLEND = (
     "the inputs are whole numbers (token ids, bytes): a mask and a pattern need inputs that can be "
     "blended, floating-point numbers"
 )
+SCREENED = (
+    "a short search of all classes left this one out: its trigger was not among the cheapest fifth"
+)
 CENSORED = "censored: no trigger worked within the steps, so its cost is above what was searched"
 
 
@@ -69,11 +72,17 @@ class Inversion(Check, frozen=True, kw_only=True):
     pictures: Annotated[int, Meta(ge=0)] = 10
 
     def passes(self, *, n: int, classes: int) -> Cost:
-        """Each class once, one class more for each further seed, and the tests of what was found."""
-        runs = (classes + self.seeds - 1) * self.restarts
+        """Each class once, one class more for each further seed, and the tests of what was found.
+
+        Of many classes, short searches choose those that are searched in full.
+        """
+        from dlaudit.backdoors.screening import searches
+
+        short, full = searches(classes)
+        runs = (full + self.seeds - 1) * self.restarts
         half = min(n, self.samples) // 2
-        spent = runs * self.steps * self.batch
-        return Cost(forward=spent + 4 * runs * half, backward=spent)
+        spent = int((runs + short) * self.steps * self.batch)
+        return Cost(forward=spent + int(4 * (runs + short) * half), backward=spent)
 
     def measure(self, bench: Bench) -> Iterator[Yielded]:
         """Search a trigger for every class, compare their costs, and confirm on unused samples."""
@@ -90,7 +99,8 @@ class Inversion(Check, frozen=True, kw_only=True):
         search, values = _search(self, bench, batch.x)
         criterion = Criterion(self.ratio, self.success, self.seeds, self.restarts)
         findings = examine(bench, search, chosen, criterion)
-        conditions = self._conditions(classes, len(findings), values)
+        full = sum(finding.searches > 0 for finding in findings)
+        conditions = self._conditions(classes, len(findings), full, values)
         doubts = tuple(_doubts(bench.run, findings, left_out))
         for finding in findings:
             yield from _of_class(bench.run, finding, conditions, doubts)
@@ -105,7 +115,7 @@ class Inversion(Check, frozen=True, kw_only=True):
             yield _per_class(bench, findings)
             yield from _drawn(self, bench, findings)
 
-    def _conditions(self, classes: int, examined: int, values: str) -> dict[str, Scalar]:
+    def _conditions(self, classes: int, examined: int, full: int, values: str) -> dict[str, Scalar]:
         """The protocol of the search and the thresholds of the criterion, with their source."""
         from dlaudit.backdoors.anomaly import threshold
         from dlaudit.backdoors.triggers import KEEP, SUCCESS
@@ -126,6 +136,7 @@ class Inversion(Check, frozen=True, kw_only=True):
             "seeds_agreeing": self.seeds // 2 + 1,
             "classes": classes,
             "classes_examined": examined,
+            "classes_searched_in_full": full,
         }
 
 
@@ -197,8 +208,10 @@ def _of_class(
     found, n = finding.found, len(finding.candidate.unused)
     where = {"class": finding.candidate.label}
     own: list[Caveat] = []
-    if found.trigger is None:
-        own.append(Caveat(source=run, name="censored", message=CENSORED))
+    missing = SCREENED if not finding.searches else CENSORED if found.trigger is None else ""
+    if missing:
+        name = "censored" if finding.searches else "screened"
+        own.append(Caveat(source=run, name=name, message=missing))
     if finding.searches > 1 and not finding.suspected:
         message = (
             f"nominated by the first search, but {finding.met} of {finding.searches} searches met "
@@ -210,9 +223,9 @@ def _of_class(
         name="suspected", value=float(finding.suspected), n=n, exact=CRITERION, direction="lower",
         slice=where, conditions=conditions, caveats=caveats,
     )  # fmt: skip
-    if found.trigger is None:
+    if missing:
         for name in ("anomaly", "trigger_norm", "trigger_ratio", "trigger_success"):
-            yield Undefined(name=name, reason=CENSORED, slice=where, conditions=conditions)
+            yield Undefined(name=name, reason=missing, slice=where, conditions=conditions)
         return
     numbers = {
         "anomaly": (finding.anomaly, None),
@@ -284,7 +297,10 @@ def _per_class(bench: Bench, findings: Sequence[Finding]) -> Artifact:
     """One row per class for which a trigger was found: its cost, its statistics, the trigger itself."""
     import numpy as np
 
-    some = [(one, one.found.trigger) for one in findings if one.found.trigger is not None]
+    some = [
+        (one, one.found.trigger)
+        for one in findings if one.searches and one.found.trigger is not None
+    ]  # fmt: skip
 
     def numbers(values: Sequence[float | None]) -> dict[str, Any]:
         return {
@@ -314,7 +330,7 @@ def _drawn(check: Inversion, bench: Bench, findings: Sequence[Finding]) -> Itera
     """The cheapest triggers as pictures, suspected classes first."""
     from dlaudit.backdoors.pictures import trigger_png
 
-    some = [finding for finding in findings if finding.found.trigger is not None]
+    some = [one for one in findings if one.searches and one.found.trigger is not None]
     some.sort(key=lambda one: (not one.suspected, one.found.norm))
     for finding in some[: check.pictures]:
         trigger = finding.found.trigger

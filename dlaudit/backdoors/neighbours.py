@@ -5,7 +5,7 @@ Knows inputs and labels; never the audited model. Blind to poison that keeps its
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +16,8 @@ NEIGHBOURS = 10
 DIMENSIONS = 32
 MOST = 20_000
 """Rows that neighbours are sought among, drawn at random where there are more: the cost stays linear."""
+FITTED = 5_000
+"""Rows that the embedding is fitted on."""
 SIDE = 32
 """Larger pictures are averaged down to about so many pixels a side before they are compared."""
 
@@ -44,18 +46,17 @@ class Neighbourhood(NamedTuple):
 
     @classmethod
     def of(
-        cls, pieces: Iterable[np.ndarray], y: np.ndarray, rng: np.random.Generator
+        cls, read: Callable[[], Iterable[np.ndarray]], y: np.ndarray, rng: np.random.Generator
     ) -> Neighbourhood:
-        """pieces: the rows in their order, (m, *input) each; y: (n,) labels as given."""
+        """read: begins to hand out the rows in their order, in pieces (m, *input); it is asked twice.
+
+        y: (n,) labels as given.
+        """
         number = np.sort(rng.permutation(len(y))[:MOST])
-        kept, seen = [], 0
-        for piece in pieces:
-            first, last = np.searchsorted(number, (seen, seen + len(piece)))
-            kept.append(plain(piece[number[first:last] - seen]))
-            seen += len(piece)
-        flat = np.concatenate(kept)
-        basis = Basis.of(flat[rng.permutation(len(flat))[:5000]], most=DIMENSIONS)
-        return cls(basis, basis.on(flat), y[number], number)
+        fitted = np.sort(number[rng.permutation(len(number))[:FITTED]])
+        basis = Basis.of(np.concatenate(list(_some(read(), fitted))), most=DIMENSIONS)
+        rows = np.concatenate([basis.on(x) for x in _some(read(), number)])
+        return cls(basis, rows, y[number], number)
 
     def disagreement(
         self, x: np.ndarray, y: np.ndarray, *, own: np.ndarray | None = None
@@ -90,3 +91,12 @@ class Neighbourhood(NamedTuple):
             return at[:, 0]
         itself = self.number[at[:, 0]] == apart
         return np.where(itself, at[:, 1], at[:, 0])
+
+
+def _some(pieces: Iterable[np.ndarray], chosen: np.ndarray) -> Iterator[np.ndarray]:
+    """The rows at sorted positions, plain, piece by piece."""
+    seen = 0
+    for piece in pieces:
+        first, last = np.searchsorted(chosen, (seen, seen + len(piece)))
+        yield plain(piece[chosen[first:last] - seen])
+        seen += len(piece)

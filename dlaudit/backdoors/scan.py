@@ -54,6 +54,8 @@ class Scan(Check, frozen=True, kw_only=True):
         "trigger_success", "nominated_rows", "activation_clustering", "two_components_p",
     )  # fmt: skip
 
+    passes_over: ClassVar[str] = "train"
+
     overlays: Count = 16
     budget: Share = 0.04
     controls: Annotated[int, Meta(ge=20)] = 60
@@ -61,7 +63,7 @@ class Scan(Check, frozen=True, kw_only=True):
     pictures: Annotated[int, Meta(ge=0)] = 12
 
     def passes(self, *, n: int, classes: int) -> Cost:
-        """At most; the size of the training split is not known here, that of the test split is."""
+        """At most; n: training rows."""
         del classes
         return Cost(forward=self.most * n, backward=0)
 

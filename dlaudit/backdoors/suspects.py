@@ -149,7 +149,7 @@ def scanned(
         one.label: [int(row) for row in chosen.rows if train.y[row] == one.label]
         for one in seen.classes
     }
-    near = Neighbourhood.of(iter([trusted.x]), trusted.y, rng("trusted neighbours"))
+    near = Neighbourhood.of(lambda: [trusted.x], trusted.y, rng("trusted neighbours"))
     setting = Setting(train, trusted, near, bounds, rng, allowance)
     tried, too_few = _suspects(setting, nominees)
     best, confirmed, uncontrolled = _accused(setting, seen, tried, controls)

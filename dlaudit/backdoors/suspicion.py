@@ -124,7 +124,7 @@ def suspicion(
     """
     right = np.flatnonzero(trusted.y == trusted.predicted)
     honest, decided = trusted.x[right], trusted.predicted[right]
-    near = Neighbourhood.of(train.read(None), train.y, rng("neighbours"))
+    near = Neighbourhood.of(lambda: train.read(None), train.y, rng("neighbours"))
     instruments = Instruments(model, near, honest, overlays)
     number = np.arange(len(train.y))
     streams = rng("overlays of train"), rng("covers of train")

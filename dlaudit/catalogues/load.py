@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from dlaudit.audit.record import Catalogue, Requirement
+from dlaudit.audit.record import Catalogue, Feed, Requirement
 
 
 def eu_ai_act() -> Catalogue:
@@ -64,6 +64,8 @@ def filled(written: dict[str, Any]) -> Catalogue:
     framework = written.get("framework", "")
     strange = {*written} - {*Catalogue.__struct_fields__}
     strange |= {key for item in written["items"] for key in item} - {*Requirement.__struct_fields__}
+    feeds = written.get("feeds", {}).values()
+    strange |= {key for feed in feeds for key in feed} - {*Feed.__struct_fields__}
     if strange:
         message = f"the catalogue {framework!r} has the unknown key {min(strange)!r}"
         raise ValueError(message)

@@ -15,7 +15,7 @@ from msgspec import Meta
 from dlaudit.audit.parts import Check, Explainer, Needs, Yielded
 from dlaudit.audit.record import Artifact, Cost, Undefined
 from dlaudit.errors import NotExplained, nearest
-from dlaudit.explain.methods import SHIPPED
+from dlaudit.explain.methods import SHIPPED, known_methods
 
 if TYPE_CHECKING:
     from dlaudit.audit.bench import Bench
@@ -70,15 +70,10 @@ class Attribution(Check, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         """Refuse an empty table, unknown methods, and a limit below the first number of steps."""
-        for name, given in (("methods", self.methods), ("baselines", self.baselines)):
-            if not given:
-                message = f"{name}: expected at least one, got none"
-                raise ValueError(message)
-        for method in self.methods:
-            # A guest's name has a dot; whether it is installed is known where it is run.
-            if "." not in method and method not in SHIPPED:
-                message = f"methods: no explainer is called {method!r}. {nearest(method, SHIPPED)}"
-                raise ValueError(message)
+        known_methods(self.methods)
+        if not self.baselines:
+            message = "baselines: expected at least one, got none"
+            raise ValueError(message)
         for method in self.settings:
             if method not in self.methods:
                 message = f"settings.{method}: not one of methods. {nearest(method, self.methods)}"
@@ -168,14 +163,16 @@ class Attribution(Check, frozen=True, kw_only=True):
 
     def _drawn(self, bench: Bench, subject: Subject, rows: list[Row]) -> Iterator[Artifact]:
         """Mean maps and curves of all explained inputs, and single inputs where the plan keeps samples."""
-        from dlaudit.explain.drawing import curves, mean_maps, single_maps
+        from dlaudit.explain.drawing import curves, mean_maps, single_maps, single_texts
 
+        count = min(self.pictures, bench.keep_samples)
         yield from curves(bench, rows)
         if subject.words:
+            yield from single_texts(bench, subject, rows, count)
             return
         yield from mean_maps(bench, subject, rows)
         if subject.pixels:
-            yield from single_maps(bench, subject, rows, min(self.pictures, bench.keep_samples))
+            yield from single_maps(bench, subject, rows, count)
 
 
 def made(explainer: Explainer, settings: dict[str, Any], place: str) -> Explainer:

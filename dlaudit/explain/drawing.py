@@ -13,7 +13,7 @@ import numpy as np
 
 from dlaudit.audit.bench import Bench
 from dlaudit.audit.record import Artifact
-from dlaudit.explain.pictures import bars_png, curves_svg, maps_png, waterfall_svg
+from dlaudit.explain.pictures import bars_png, curves_svg, maps_png, text_svg, waterfall_svg
 
 if TYPE_CHECKING:
     from dlaudit.explain.rows import Row
@@ -63,6 +63,29 @@ def single_maps(bench: Bench, subject: Subject, rows: list[Row], count: int) -> 
             caption=f"{decision}: where the logit of {label} comes from. {SCALE} {verdicts}",
             alt=f"{decision}: the picture and {len(rows)} attribution maps of it. {verdicts}",
         )  # fmt: skip
+
+
+def single_texts(bench: Bench, subject: Subject, rows: list[Row], count: int) -> Iterator[Artifact]:
+    """The first texts by every row of the table, each token on the colour of what it adds."""
+    decided = subject.target.cpu().numpy()
+    for at in range(min(count, len(decided))):
+        sample, label = str(subject.batch.id[at]), _label(bench, int(decided[at]))
+        tokens = [str(one) for one in np.asarray(subject.batch.x[at])]
+        for row in rows:
+            # (D, L, 1) -> (L,): what the channels of an embedding add is added.
+            values = row.maps[at].sum(axis=0, dtype=np.float64)[:, 0]
+            first = ", ".join(
+                f"token {tokens[k]} at {k + 1} ({values[k]:+.2g})"
+                for k in np.argsort(-np.abs(values), kind="stable")[:3]
+            )
+            what = f"Text {sample}, decided as {label}, by {row.title}"
+            yield bench.keep(
+                f"{bench.run}.text.{sample}.{row.method}.{row.baseline}", text_svg(tokens, values),
+                media_type="image/svg+xml",
+                caption=f"{what}: what each token adds to the logit of {label}. {SCALE} Tokens are "
+                f"shown by their ids. {said(row)}",
+                alt=f"{what}; the three largest: {first}. {said(row)}",
+            )  # fmt: skip
 
 
 def curves(bench: Bench, rows: list[Row]) -> Iterator[Artifact]:

@@ -102,6 +102,15 @@ def named(answer: Callable[[Tensor], Tensor], module: nn.Module, x: Tensor, name
     return Layer(name, places)
 
 
+def grid_of_tokens(
+    answer: Callable[[Tensor], Tensor], module: nn.Module, x: Tensor, count: int
+) -> Places | None:
+    """How so many tokens of a net of patches lie over the input; None where no output shows it."""
+    outputs, _ = _run(answer, module, x)
+    found = (one.places for one in outputs if one.made.ndim == 3 and one.made.shape[1] == count)
+    return next((one for one in found if one is not None and one.form == "tokens"), None)
+
+
 def _run(
     answer: Callable[[Tensor], Tensor], module: nn.Module, x: Tensor
 ) -> tuple[list[Output], Tensor]:

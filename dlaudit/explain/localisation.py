@@ -14,8 +14,8 @@ from msgspec import Meta
 from dlaudit.audit.parts import Check, Needs, Yielded
 from dlaudit.audit.record import Artifact, Cost, Measurement, Scalar, Undefined
 from dlaudit.audit.statistics import LEVEL
-from dlaudit.errors import NotExplained, nearest
-from dlaudit.explain.methods import SHIPPED
+from dlaudit.errors import NotExplained
+from dlaudit.explain.methods import SHIPPED, known_methods
 
 if TYPE_CHECKING:
     import numpy as np
@@ -92,10 +92,7 @@ class Localisation(Check, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         """Refuse unknown methods, and a declared region that takes the name of the masks' own."""
-        for method in self.methods:
-            if "." not in method and method not in SHIPPED:
-                message = f"methods: no explainer is called {method!r}. {nearest(method, SHIPPED)}"
-                raise ValueError(message)
+        known_methods(self.methods)
         if OBJECT in self.regions:
             message = f"regions.{OBJECT}: this name belongs to the data set's masks; choose another"
             raise ValueError(message)

@@ -6,7 +6,7 @@ torch: methods are listed where nothing is computed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
@@ -15,7 +15,7 @@ from msgspec import Meta
 
 from dlaudit.audit.parts import Explainer, Request
 from dlaudit.audit.record import Cost
-from dlaudit.errors import NotExplained
+from dlaudit.errors import NotExplained, nearest
 from dlaudit.explain.controls import Centre, Distance, Edges, Noise
 
 if TYPE_CHECKING:
@@ -203,6 +203,16 @@ class GradCAM(Explainer, frozen=True, kw_only=True):
         return found
 
 
+class AttentionRollout(Explainer, frozen=True, kw_only=True):
+    """Attention multiplied up along a transformer's layers; the same map for every class."""
+
+    def attribute(self, request: Request) -> Tensor:
+        """See ``Explainer.attribute``."""
+        from dlaudit.explain.rollout import rollout
+
+        return rollout(request)
+
+
 class Occlusion(Explainer, frozen=True, kw_only=True):
     """What the logit loses when a window shows the baseline; works on black boxes.
 
@@ -324,8 +334,23 @@ SHIPPED: Mapping[str, type[Explainer]] = MappingProxyType(
         "smooth_grad": SmoothGrad, "input_x_gradient": InputXGradient,
         "expected_gradients": ExpectedGradients, "deep_lift": DeepLift,
         "guided_backprop": GuidedBackprop, "lrp": LRP, "grad_cam": GradCAM,
+        "attention_rollout": AttentionRollout,
         "occlusion": Occlusion, "kernel_shap": KernelSHAP,
         "edges": Edges, "distance": Distance, "centre": Centre, "noise": Noise,
     }
 )  # fmt: skip
 """Every method that ships by the name of its entry point; a guest's name has a dot."""
+
+
+def known_methods(methods: Sequence[str]) -> None:
+    """Raise ValueError for none at all, and for a name without a dot that does not ship.
+
+    A guest's name has a dot; whether it is installed is known where it is run.
+    """
+    if not methods:
+        message = "methods: expected at least one, got none"
+        raise ValueError(message)
+    for method in methods:
+        if "." not in method and method not in SHIPPED:
+            message = f"methods: no explainer is called {method!r}. {nearest(method, SHIPPED)}"
+            raise ValueError(message)

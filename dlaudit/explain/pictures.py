@@ -147,6 +147,31 @@ def waterfall_svg(names: Sequence[str], values: np.ndarray, end: float) -> bytes
     return _svg(560, 46 + 18 * len(bars), parts)
 
 
+A_LINE = 12
+"""Tokens on a line of a text."""
+
+
+def text_svg(tokens: Sequence[str], values: np.ndarray) -> bytes:
+    """A text with each token on its colour, on one symmetrical scale that stands beneath. values: (L,)."""
+    most = float(np.abs(values).max())
+    colours = np.round(coloured(values[None] / (most or 1.0))[0]).astype(int)  # (L, 3)
+    parts = []
+    for at, (token, colour) in enumerate(zip(tokens, colours, strict=True)):
+        x, y = 8 + 52 * (at % A_LINE), 8 + 24 * (at // A_LINE)
+        # Dark ground, light letters: below this brightness black cannot be read.
+        ink = "#fff" if colour @ (0.299, 0.587, 0.114) < 128 else "#222"
+        shade = ",".join(str(one) for one in colour)
+        parts.append(f'<rect x="{x}" y="{y}" width="50" height="20" fill="rgb({shade})"/>')
+        parts.append(
+            f'<text x="{x + 25}" y="{y + 14}" text-anchor="middle" fill="{ink}">{escape(token[:8])}</text>'
+        )
+    height = 8 + 24 * -(-len(tokens) // A_LINE)
+    parts.append(
+        _words(8, height + 14, f"-{most:.2g} to {most:.2g}, in units of the logit", "start")
+    )
+    return _svg(16 + 52 * min(len(tokens), A_LINE), height + 22, parts)
+
+
 def courses_svg(name: str, courses: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> bytes:
     """Lines over the values of one column. courses: name -> (k,) values and (k,) heights."""
     across = np.concatenate([x for x, _ in courses.values()]).astype(np.float64)

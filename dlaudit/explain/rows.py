@@ -28,9 +28,10 @@ RADIUS = 0.02
 
 
 class Effort(NamedTuple):
-    """How much is spent. steps: of a path at first; most_steps: at most; twins: randomised models.
+    """How much is spent. steps: of a path at first; most_steps: at most.
 
-    nearby: inputs beside each input for max-sensitivity; road: whether pixels are also imputed.
+    twins: randomised models, 0 without a sanity test; nearby: inputs beside each one for
+    max-sensitivity; road: whether pixels are also imputed.
     """
 
     steps: int
@@ -178,6 +179,8 @@ class Table:
     ) -> tuple[Trials | None, str]:
         """Maps for the randomisation criterion, or the reason why there are none."""
         subject = self.subject
+        if not self.effort.twins:
+            return None, "not asked for"
         if subject.module is None:
             return None, "the model opens no module whose parameters could be permuted"
         passes: object = self.bench.model.passes

@@ -134,13 +134,13 @@ def _twin_maps(
     raise Untestable(message)
 
 
-def grid(maps: np.ndarray, *, pixels: bool) -> np.ndarray:
-    """(n, P): absolute attributions summed over channels, pictures pooled to at most 8 x 8 cells."""
+def grid(maps: np.ndarray, *, pixels: bool, side: int = SIDE) -> np.ndarray:
+    """(n, P): absolute attributions summed over channels, pictures pooled to at most side x side cells."""
     size = np.abs(maps).astype(np.float64)
     if not pixels:
         return np.asarray(size.reshape(len(size), -1))
     summed = torch.as_tensor(size.reshape(len(size), -1, *size.shape[-2:]).sum(axis=1))
-    cells = (min(SIDE, summed.shape[-2]), min(SIDE, summed.shape[-1]))
+    cells = (min(side, summed.shape[-2]), min(side, summed.shape[-1]))
     pooled = torch.nn.functional.adaptive_avg_pool2d(summed[:, None], cells)
     return np.asarray(pooled.flatten(1).numpy())
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from dlaudit.explain.replacement import Pictures
 
 BACKGROUND = "background"
-NAME = "shortcut_effect"
+NAME, PULL = "shortcut_effect", "shortcut_pull"
 SAME = "the region holds the same values whichever picture it is taken from: nothing to replace"
 
 
@@ -30,13 +30,15 @@ class Probed(NamedTuple):
     """What a region's replacement did. rows: (m,) the samples that had both donors.
 
     own, other: (m,) probability of the predicted class with the region of a picture of that class,
-    and of another class, averaged over the donors; moved: (m,) bool, any input differed.
+    and of another class, averaged over the donors; moved: (m,) bool, any input differed. pull: (m, C),
+    what the region of a picture of class c adds to the probability of c, NaN without such a donor.
     """
 
     rows: np.ndarray
     own: np.ndarray
     other: np.ndarray
     moved: np.ndarray
+    pull: np.ndarray
 
     @property
     def effect(self) -> np.ndarray:
@@ -52,7 +54,10 @@ class Shortcut(Check, frozen=True, kw_only=True):
     of the predicted class. Both fills have the same area, seams and procedure; they differ only in
     the class that the region comes from. ``shortcut_effect`` is the mean paired difference in the
     probability of the original decision, own class minus other class: near 0 where the region says
-    nothing, above 0 where the model reads the class from it. (A random region of equal area is no
+    nothing, above 0 where the decision hangs on it. ``shortcut_pull`` asks the other way about, of the
+    same fills: how much the region of another class's picture raises the probability of *that* class.
+    A model that knows a class by its object or by its mark loses nothing without the mark (no effect),
+    and calls whatever carries it by its name (pull). (A random region of equal area is no
     control for a background: it would cover the object.)
 
     regions: name -> [top, left, height, width] in pixels, beside ``background`` where the data have
@@ -61,7 +66,7 @@ class Shortcut(Check, frozen=True, kw_only=True):
     """
 
     needs: ClassVar[Needs] = Needs(model=("logits",), data=("images", "labels"))
-    measures: ClassVar[tuple[str, ...]] = (NAME,)
+    measures: ClassVar[tuple[str, ...]] = (NAME, PULL)
 
     regions: dict[str, tuple[int, int, int, int]] = {}
     samples: Annotated[int, Meta(ge=1)] = 1000
@@ -141,15 +146,23 @@ class Shortcut(Check, frozen=True, kw_only=True):
         rows = np.flatnonzero(np.all([of >= 0 for pair in drawn for of in pair], axis=0))
         own, other = np.zeros(len(rows)), np.zeros(len(rows))
         moved = np.zeros(len(rows), dtype=bool)
+        pulled, times = np.zeros((2, len(rows), len(bench.classes)))
         for start in range(0, len(rows), bench.block):
             part = slice(start, start + bench.block)
             at = rows[part]
             for same, different in drawn:
                 filled = [shown.replaced(at, region, of[at]) for of in (same, different)]
-                for sums, x in zip((own, other), filled, strict=True):
-                    sums[part] += _probability(bench, x, answers.predicted[at]) / self.donors
+                chances = [_chances(bench, x) for x in filled]
+                each, decided = np.arange(len(at)), answers.predicted[at]
+                for sums, chance in zip((own, other), chances, strict=True):
+                    sums[part] += chance[each, decided] / self.donors
+                given = answers.y[different[at]]
+                pulled[start + each, given] += (chances[1] - chances[0])[each, given]
+                times[start + each, given] += 1
                 moved[part] |= (filled[0] != filled[1]).reshape(len(at), -1).any(axis=1)
-        return Probed(rows, own, other, moved)
+        none = np.full_like(pulled, np.nan)
+        pull = np.divide(pulled, times, out=none, where=times > 0)
+        return Probed(rows, own, other, moved, pull)
 
     def _measured(
         self, bench: Bench, region: str, found: Probed, answers: Answers
@@ -167,6 +180,26 @@ class Shortcut(Check, frozen=True, kw_only=True):
             label = bench.classes[k] if k < len(bench.classes) else str(k)
             where = {"region": region, "class": label}
             yield self._one(found, predicted == k, level, where, conditions)
+        yield from self._pulled(bench, region, found)
+
+    def _pulled(self, bench: Bench, region: str, found: Probed) -> Iterator[Yielded]:
+        """What the region of each class does to pictures that are decided otherwise."""
+        import numpy as np
+
+        there = ~np.isnan(found.pull)
+        large = int((there.sum(axis=0) >= self.minimum).sum())
+        level = 1 - (1 - LEVEL) / max(large, 1)
+        conditions = {
+            **self._conditions(region), "classes": "as labelled, of the donors",
+            "effect": "probability of the donor's class: its region minus one of the predicted class",
+        }  # fmt: skip
+        for k in np.flatnonzero(there.any(axis=0)):
+            rows, where = there[:, k], {"region": region, "class": bench.classes[k]}
+            one = Probed(
+                found.rows[rows], found.pull[rows, k], np.zeros(int(rows.sum())),
+                found.moved[rows], found.pull[rows],
+            )  # fmt: skip
+            yield self._one(one, slice(None), level, where, conditions, name=PULL)
 
     def _one(
         self,
@@ -175,16 +208,18 @@ class Shortcut(Check, frozen=True, kw_only=True):
         level: float,
         where: dict[str, str],
         conditions: dict[str, Scalar],
+        *,
+        name: str = NAME,
     ) -> Yielded:
         """The mean effect over some of the samples."""
         effect, moved = found.effect[which], found.moved[which]
         n = len(effect)
         if n < self.minimum:
             reason = f"{n} pictures with a donor of each kind: at least {self.minimum} are needed"
-            return Undefined(name=NAME, reason=reason, slice=where, conditions=conditions)
+            return Undefined(name=name, reason=reason, slice=where, conditions=conditions)
         still = not moved.any()
         return Measurement(
-            name=NAME, value=0.0 if still else float(effect.mean()), n=n,
+            name=name, value=0.0 if still else float(effect.mean()), n=n,
             interval=None if still else paired_interval(effect, level),
             exact=SAME if still else None, direction="lower", slice=where, conditions=conditions,
         )  # fmt: skip
@@ -253,14 +288,12 @@ def paired_interval(differences: np.ndarray, level: float = LEVEL) -> Interval:
     )  # fmt: skip
 
 
-def _probability(bench: Bench, x: np.ndarray, of: np.ndarray) -> np.ndarray:
-    """(B,) softmax probability of the given classes, in double precision."""
+def _chances(bench: Bench, x: np.ndarray) -> np.ndarray:
+    """(B, C) softmax probabilities, in double precision."""
     import numpy as np
     import torch
 
-    logits = bench.model.logits(x).double().cpu()
-    chances = torch.softmax(logits, dim=1).numpy()
-    return np.asarray(chances[np.arange(len(of)), of])
+    return np.asarray(torch.softmax(bench.model.logits(x).double().cpu(), dim=1).numpy())
 
 
 def _evidence(bench: Bench, answers: Answers, probed: dict[str, Probed]) -> Artifact:

@@ -97,7 +97,7 @@ def subject_of(bench: Bench, samples: int) -> Subject:
     answer, module = bench.model.logits, bench.model.module
     words = not x.is_floating_point()
     if words:
-        embedded = embedding_of(bench, x)
+        embedded = embedding_of(module, x)
         answer, module, x = embedded.in_portions, embedded, embedded.start
     logits = answer(x)
     pixels = words or ("images" in bench.data.offers and x.ndim >= 3)
@@ -142,12 +142,11 @@ class Embedded(nn.Module):
             return torch.cat([self(part) for part in torch.split(x, ROWS)])
 
 
-def embedding_of(bench: Bench, ids: Tensor) -> Embedded:
+def embedding_of(module: nn.Module | None, ids: Tensor) -> Embedded:
     """The model, opened at the embedding that reads its ids.
 
     Raises NotExplained where none does, or where the ids are read elsewhere too (a padding mask).
     """
-    module = bench.model.module
     wanted = "the inputs are whole numbers (token ids), which have no slope: expected "
     readers = [] if module is None else [
         (name, part) for name, part in module.named_modules() if isinstance(part, nn.Embedding)

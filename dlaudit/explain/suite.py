@@ -54,6 +54,19 @@ SUITE = Suite(
             origin="suite:explain",
         ),
         Rule(
+            id=f"{SHORTCUT}.shortcut_pull",
+            run=SHORTCUT,
+            measurement="shortcut_pull",
+            at_most=0.1,
+            requirements=("aia:art13-3-b-vii", "aia:art15-4-sub1", "aia:art10-2-f"),
+            rationale=(
+                "Default, to be replaced by one that you answer for: what is not the object may raise "
+                "the probability of the class that it comes from by no more than a tenth, or whoever "
+                "adds it to a picture chooses the decision."
+            ),
+            origin="suite:explain",
+        ),
+        Rule(
             id=f"{SHORTCUT}.shortcut_effect",
             run=SHORTCUT,
             measurement="shortcut_effect",

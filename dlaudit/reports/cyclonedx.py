@@ -15,6 +15,7 @@ from typing import Any
 
 from dlaudit.audit.record import AuditRecord, Card, Measured, Measurement, canonical
 from dlaudit.reports import wording
+from dlaudit.reports.claims import declarations
 from dlaudit.reports.outline import Outline
 from dlaudit.reports.shortfalls import shortfalls
 
@@ -27,7 +28,7 @@ def render(record: AuditRecord, folder: Path | None = None) -> str:
     del folder
     outline = Outline(record)
     record = outline.record
-    document = {
+    document: dict[str, Any] = {
         "$schema": SCHEMA,
         "bomFormat": "CycloneDX",
         "specVersion": "1.7",
@@ -50,6 +51,8 @@ def render(record: AuditRecord, folder: Path | None = None) -> str:
             "exitCodeDescription": wording.exit_words(outline.code),
         }),
     }  # fmt: skip
+    if declared := declarations(outline, MODEL):
+        document["declarations"] = declared
     return json.dumps(document, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
 
 

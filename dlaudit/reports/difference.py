@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dlaudit.audit.record import Artifact, AuditRecord, Measurement, Status
 from dlaudit.reports import charts, columns, wording
@@ -55,18 +55,7 @@ def _status(status: Status | None) -> str:
 
 
 def _pairing(one: Pairing) -> list[str]:
-    width = one.interval.high - one.interval.low
-    marks = (0.0,)
-    value, low, high = (
-        wording.number(end, width=width, landmarks=marks)
-        for end in (one.difference, one.interval.low, one.interval.high)
-    )
-    outcome = (
-        f"{wording.one_line(one.run)}, {wording.one_line(one.outcome)}: {value} [{low}, {high}] "
-        f"{wording.level(one.interval.level)}, n = {wording.count(one.n)}, p = {one.p:.3g} "
-        f"(McNemar); {one.only_first} yes -> no, {one.only_second} no -> yes"
-    )
-    lines = [outcome]
+    lines = [f"{wording.one_line(one.run)}, {wording.one_line(one.outcome)}: {_told(one)}"]
     if one.flips:
         named = ", ".join(
             f"{wording.one_line(flip.id)} ({flip.before} -> {flip.after})"
@@ -75,6 +64,20 @@ def _pairing(one: Pairing) -> list[str]:
         more = f", and {len(one.flips) - FLIPS} more" if len(one.flips) > FLIPS else ""
         lines.append(f"  flipped: {named}{more}")
     return lines
+
+
+def _told(one: Pairing) -> str:
+    """The difference of one outcome with its interval, n, test and flips."""
+    width = one.interval.high - one.interval.low
+    marks = (0.0,)
+    value, low, high = (
+        wording.number(end, width=width, landmarks=marks)
+        for end in (one.difference, one.interval.low, one.interval.high)
+    )
+    return (
+        f"{value} [{low}, {high}] {wording.level(one.interval.level)}, n = {wording.count(one.n)}, "
+        f"p = {one.p:.3g} (McNemar); {one.only_first} yes -> no, {one.only_second} no -> yes"
+    )
 
 
 def _change(one: Change) -> str:
@@ -109,24 +112,28 @@ def page(difference: Difference, sides: Sequence[tuple[AuditRecord, Path]] = ())
     """
     from dlaudit.reports.html import environment
 
+    page = environment().get_template("difference.html.j2")
+    return wording.printable(page.render(words=wording, **shown(difference, sides)))
+
+
+def shown(
+    difference: Difference,
+    sides: Sequence[tuple[AuditRecord, Path]] = (),
+    names: Sequence[str] = ("before", "after"),
+) -> dict[str, Any]:
+    """What the templates need to show a comparison. names: which of the two runs the sides are."""
     ends = [end for one in difference.pairings for end in (one.interval.low, one.interval.high)]
     along = charts.axis([0.0, *ends])
-    text = (
-        environment()
-        .get_template("difference.html.j2")
-        .render(
-            difference=difference,
-            words=wording,
-            axis=along,
-            strips=[_strip(one, along) for one in difference.pairings],
-            told=[_pairing(one)[0] for one in difference.pairings],
-            shots=list(_shots(difference, sides)),
-            status=_status,
-            value=_value,
-            most=FLIPPED,
-        )
-    )
-    return wording.printable(text)
+    return {
+        "difference": difference,
+        "axis": along,
+        "strips": [_strip(one, along) for one in difference.pairings],
+        "told": [_told(one) for one in difference.pairings],
+        "shots": list(_shots(difference, sides, names)),
+        "status": _status,
+        "value": _value,
+        "most": FLIPPED,
+    }
 
 
 def _strip(one: Pairing, along: charts.Axis) -> charts.Strip:
@@ -134,11 +141,13 @@ def _strip(one: Pairing, along: charts.Axis) -> charts.Strip:
     return charts.Strip(along.at(one.difference), low, high)
 
 
-def _shots(difference: Difference, sides: Sequence[tuple[AuditRecord, Path]]) -> Iterable[Shot]:
+def _shots(
+    difference: Difference, sides: Sequence[tuple[AuditRecord, Path]], names: Sequence[str]
+) -> Iterable[Shot]:
     """What the runs drew of the samples that flipped, a few."""
     flipped = {flip.id for one in difference.pairings for flip in one.flips}
     left = PICTURES
-    for side, (record, folder) in zip(("before", "after"), sides, strict=False):
+    for side, (record, folder) in zip(names, sides, strict=False):
         for run in record.runs:
             drawn: dict[str, Artifact] = {
                 artifact.sha256: artifact

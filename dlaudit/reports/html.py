@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
@@ -20,10 +21,10 @@ import msgspec
 
 from dlaudit.audit.evidence import digest
 from dlaudit.audit.record import Artifact, AuditRecord, CheckRun, Executor, Measured, canonical
-from dlaudit.reports import living, panels, sections, transfer, wording
+from dlaudit.reports import difference, living, panels, sections, transfer, wording
 from dlaudit.reports.columns import TABLE
 from dlaudit.reports.edition import Edition, published
-from dlaudit.reports.language import translator
+from dlaudit.reports.language import translated, translator
 from dlaudit.reports.outline import NO_RULE, Outline, kind_of
 from dlaudit.reports.pictures import is_picture, pictures
 from dlaudit.reports.plan_file import plan_toml
@@ -31,8 +32,10 @@ from dlaudit.reports.robustness import BOUND, Robustness
 from dlaudit.reports.samples import SampleTable, sample_tables
 
 if TYPE_CHECKING:
-    from jinja2 import Environment
+    from jinja2 import Environment, FileSystemBytecodeCache
     from markupsafe import Markup
+
+    from dlaudit.audit.difference import Difference
 
 WORST = 8
 """How many findings the top of the report names; all of them follow below."""
@@ -53,10 +56,12 @@ def render(
     *,
     edition: Edition = "auditor",
     language: str = "en",
+    since: Difference | None = None,
 ) -> str:
     """The whole report. folder: the run's folder, from which pictures and rows are read if given.
 
     edition: ``public`` withholds rows, pictures and groups of people. language: ``en`` or ``de``.
+    since: what differs from an earlier run, for the section of changes.
     """
     whole = canonical(record)
     sealed = digest(canonical(record.plan)) == record.plan_sha256
@@ -67,10 +72,14 @@ def render(
         folder = None
     outline = Outline(record)
     record = outline.record
-    samples = {} if edition == "public" else sample_tables(record, folder)
+    robustness = Robustness(outline, folder)
+    shown = pictures(record, folder)
+    pictured = {
+        one.sample: sha256 for sha256, one in robustness.failures.items() if shown[sha256].uri
+    }
+    samples = {} if edition == "public" else sample_tables(record, folder, pictured)
     evidence = evidence_of(record)
     anchors = Anchors(outline, evidence, samples)
-    robustness = Robustness(outline, folder)
     tell = translator(language)
     script = script_of(environment(language))
     page = (
@@ -87,12 +96,15 @@ def render(
             top=top_of(outline),
             sections=sections.sections(outline),
             further=sections.further(outline),
+            since=since
+            and difference.shown(since, [(record, folder)] if folder else [], ["after"]),
             strip=sections.strip(outline.findings),
             matrix=sections.matrix(outline.findings),
             matrix_columns=sections.COLUMNS,
             frameworks=list(dict.fromkeys(one.framework for one in record.requirements)),
             deviations=deviations(outline, anchors, sealed=sealed),
-            pictures=pictures(record, folder),
+            pictures=shown,
+            pictured=pictured,
             samples=samples,
             shown_rows=namespace(),
             run_page=lambda run: panels.run_page(run, outline.rules_of(run)),
@@ -116,7 +128,7 @@ def render(
             page_words=page_words(tell),
         )
     )
-    return wording.printable(page)
+    return wording.printable(translated(page, language))
 
 
 class Script(NamedTuple):
@@ -316,6 +328,7 @@ def environment(language: str = "en") -> Environment:
 
     made = Environment(
         loader=PackageLoader("dlaudit.reports", "templates"),
+        bytecode_cache=compiled_templates(),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -328,10 +341,26 @@ def environment(language: str = "en") -> Environment:
     made.filters["breaks"] = breaks
     made.filters["href"] = href
     made.filters["short"] = short
+    made.filters["brief"] = brief
     made.filters["kind_of"] = kind_of
     made.filters["rules_of"] = lambda run, outline: outline.rules_of(run)
     made.tests["picture"] = is_picture
     return made
+
+
+def compiled_templates() -> FileSystemBytecodeCache | None:
+    """Compiled templates, beside their sources; None where nobody may write.
+
+    Compiling them takes longer than rendering the report of a small audit.
+    """
+    from jinja2 import FileSystemBytecodeCache
+
+    folder = Path(__file__).parent / "templates" / "__pycache__"
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError:
+        return None
+    return FileSystemBytecodeCache(str(folder), "%s.jinja") if os.access(folder, os.W_OK) else None
 
 
 def evidence_files(run: CheckRun | None) -> list[Artifact]:
@@ -356,16 +385,23 @@ def code(text: object) -> Markup:
 
 
 def breaks(text: object) -> Markup:
-    """A quotation that a narrow table may break behind underscores and dots, not inside a word."""
+    """A quotation that a narrow table may break behind underscores and dots, not inside a number."""
     from markupsafe import Markup, escape
 
-    broken = re.sub(r"([_.:/])(?=\w)", r"\1<wbr>", str(escape(text)))
+    broken = re.sub(r"([_.:/])(?=[^\W\d])", r"\1<wbr>", str(escape(text)))
     return Markup(f"<span data-quoted>{broken}</span>")  # noqa: S704  (escaped above)
 
 
 def short(name: str, run: str) -> Markup:
     """An artifact's name under the heading of its run, which need not be said again."""
     return quoted(name.removeprefix(f"{run}."))
+
+
+def brief(sha256: str) -> Markup:
+    """The beginning of a digest that stands in full where the link beside it leads."""
+    from markupsafe import Markup
+
+    return Markup("<code data-quoted>{}\N{HORIZONTAL ELLIPSIS}</code>").format(sha256[:12])
 
 
 def href(path: str) -> str:

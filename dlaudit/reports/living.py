@@ -21,28 +21,26 @@ MOST = 4000
 
 
 def seen(one: Judged) -> str:
-    """A rule and every interval it was judged on, as JSON for the page; empty if it has no rule."""
+    """A rule and every interval it was judged on, as JSON for the page; empty if it has no rule.
+
+    ``[at least (1) or at most (0), threshold, level, undefined, [[low, high, level, void], …]]``:
+    a list, because there are thousands of them.
+    """
     if one.rule is None:
         return ""
     rule = one.rule
-    return json.dumps(
-        {
-            "side": "least" if rule.at_least is not None else "most",
-            "threshold": rule.threshold,
-            "level": rule.level,
-            "undefined": len(one.undefined),
-            "seen": [
-                [
-                    m.interval.low if m.interval else m.value,
-                    m.interval.high if m.interval else m.value,
-                    m.interval.level if m.interval else 1,
-                    int(any(caveat.voids for caveat in m.caveats)),
-                ]
-                for m in one.verdict.observed
-            ],
-        },
-        separators=(",", ":"),
-    )
+    found = [
+        [
+            m.interval.low if m.interval else m.value,
+            m.interval.high if m.interval else m.value,
+            m.interval.level if m.interval else 1,
+            int(any(caveat.voids for caveat in m.caveats)),
+        ]
+        for m in one.verdict.observed
+    ]
+    side = int(rule.at_least is not None)
+    told = [side, rule.threshold, rule.level, len(one.undefined), found]
+    return json.dumps(told, separators=(",", ":"))
 
 
 class Slider(NamedTuple):

@@ -309,7 +309,7 @@ def worst_observed(one: Judged) -> list[Measurement]:
 
 
 def borne_out(finding: Finding, verdicts: dict[str, Verdict]) -> tuple[FindingStatus, str]:
-    """The status a report may show: "supported" needs a passing rule with a number behind it.
+    """The status a report may show: "supported" needs a passing rule with an interval behind it.
 
     A record can be written by anybody; a claim that its own verdicts do not bear out is not
     repeated, and the report says so.
@@ -318,10 +318,13 @@ def borne_out(finding: Finding, verdicts: dict[str, Verdict]) -> tuple[FindingSt
         return finding.status, ""
     speaking = [verdicts[rule] for rule in finding.verdicts if rule in verdicts]
     worst = min((one.status for one in speaking), key=WORST_FIRST.index, default="not_assessed")
-    shown = any(one.status == "pass" and one.observed for one in speaking)
+    shown = any(seen.interval for one in speaking if one.status == "pass" for seen in one.observed)
     if worst == "pass" and shown and len(speaking) == len(finding.verdicts):
         return finding.status, ""
-    doubt = "The record says supported, but not every rule it names passed on a recorded number."
+    doubt = (
+        "The record says supported, but not every rule it names passed, one of them on an interval."
+    )
     if worst == "fail":
         return "contradicted", doubt
-    return ("inconclusive" if worst == "inconclusive" else "no-evidence"), doubt
+    exact = worst == "pass" and any(one.observed for one in speaking)
+    return ("inconclusive" if worst == "inconclusive" or exact else "no-evidence"), doubt

@@ -23,12 +23,13 @@ OBSERVED = 12
 class Row(NamedTuple):
     """One measurement in a table.
 
-    name: only where the table's title does not say it. notes: letters of the notes below. strip:
-    None if not plotted.
+    name: only where the table's title does not say it. everybody: ``where`` is this tool's word for
+    no slice and no condition. notes: letters of the notes below. strip: None if not plotted.
     """
 
     name: str
     where: str
+    everybody: bool
     measurement: Measurement
     value: str
     interval: str
@@ -41,13 +42,15 @@ class Row(NamedTuple):
 class Panel(NamedTuple):
     """Rows along one axis.
 
-    common: the conditions that these rows share beyond those of the whole run. reference: the
-    position of the value over everybody, if there is one.
+    common: the conditions that these rows share beyond those of the whole run. method: of all
+    intervals, if it is one and there are several. reference: the position of the value over
+    everybody, if there is one.
     """
 
     title: str
     common: dict[str, Scalar]
     unit: str
+    method: str
     axis: charts.Axis
     rows: tuple[Row, ...]
     reference: float | None
@@ -248,10 +251,12 @@ def _panel(
     for name, one in rows:
         value, interval = wording.shown(one, threshold=threshold)
         here = relevant.get(id(one), [])
+        place = wording.where(one.slice, _varying(one, common))
         built.append(
             Row(
                 name,
-                wording.where(one.slice, _varying(one, common)) or ("" if name else "everybody"),
+                place or ("" if name else "everybody"),
+                not place,
                 one,
                 value,
                 interval,
@@ -261,11 +266,13 @@ def _panel(
                 any(caveat.voids for caveat in one.caveats),
             )
         )
+    methods = {one.interval.method for _, one in rows if one.interval}
     same_conditions = overall and all(one.conditions == overall.conditions for one in plotted)
     return Panel(
         title,
         _without(common, common if said is None else said),
         rows[0][1].unit or "",
+        methods.pop() if len(methods) == 1 and len(rows) > 1 else "",
         along,
         tuple(built),
         along.at(overall.value) if overall and same_conditions else None,

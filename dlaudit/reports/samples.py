@@ -1,5 +1,7 @@
 """The rows behind the numbers: per-sample tables of evidence, as many rows as a page can hold.
 
+Samples that have a picture on the page come first, so that a row leads to what it looks like.
+
 Knows tables of columns; never what a column means, so that the table of any check is shown. All rows
 stand in the file that the digest names.
 """
@@ -8,6 +10,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -35,18 +38,22 @@ class SampleTable(NamedTuple):
     reason: str = ""
 
 
-def sample_tables(record: AuditRecord, folder: Path | None) -> dict[str, SampleTable]:
-    """sha256 -> table, for every table of evidence; each content once."""
+def sample_tables(
+    record: AuditRecord, folder: Path | None, pictured: Collection[str] = ()
+) -> dict[str, SampleTable]:
+    """sha256 -> table, for every table of evidence; each content once. pictured: ids of samples."""
     kept = [answer.artifact for answer in record.answers]
     for run in record.runs:
         if isinstance(run.outcome, Measured):
             kept += [one for one in run.outcome.artifacts if one.media_type == TABLE]
     unique = {one.sha256: one for one in kept}
     most = min(ROWS, max(3, BUDGET // max(1, len(unique))))
-    return {sha256: _table(one, folder, most) for sha256, one in unique.items()}
+    return {sha256: _table(one, folder, most, pictured) for sha256, one in unique.items()}
 
 
-def _table(artifact: Artifact, folder: Path | None, most: int) -> SampleTable:
+def _table(
+    artifact: Artifact, folder: Path | None, most: int, pictured: Collection[str]
+) -> SampleTable:
     stored, reason = content(artifact, folder)
     if reason:
         return SampleTable(artifact, reason=reason)
@@ -63,7 +70,11 @@ def _table(artifact: Artifact, folder: Path | None, most: int) -> SampleTable:
         return SampleTable(artifact, reason="the file holds no table with one row per sample")
     names = sorted(flat, key=lambda name: name != "id")[:COLUMNS]
     total = lengths.pop()
-    rows = tuple(tuple(_cell(flat[name][row]) for name in names) for row in range(min(most, total)))
+    order: Sequence[int] = range(total)
+    if pictured and "id" in flat:
+        seen = np.isin(flat["id"].astype(str), list(pictured))
+        order = np.argsort(~seen, kind="stable").tolist()
+    rows = tuple(tuple(_cell(flat[name][row]) for name in names) for row in order[:most])
     return SampleTable(artifact, tuple(names), rows, total)
 
 

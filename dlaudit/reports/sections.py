@@ -121,10 +121,27 @@ STRIP: Sequence[tuple[str, tuple[FindingStatus, ...]]] = (
 )
 
 
-def strip(findings: Sequence[Shown]) -> tuple[tuple[str, str, int], ...]:
-    """The coverage strip: (words, status that lends its face, count); counts, never shares."""
+class Count(NamedTuple):
+    """One mark of the coverage strip.
+
+    shape: the status that lends its face. first: the status in the annex that it leads to.
+    """
+
+    told: str
+    shape: str
+    n: int
+    first: FindingStatus | None
+
+
+def strip(findings: Sequence[Shown]) -> tuple[Count, ...]:
+    """The coverage strip: counts, never shares, each with the first of its groups in the annex."""
     statuses = [one.status for one in findings]
     return tuple(
-        (told, FINDINGS[group[0]].shape, sum(status in group for status in statuses))
+        Count(
+            told,
+            FINDINGS[group[0]].shape,
+            sum(status in group for status in statuses),
+            next((status for status in group if status in statuses), None),
+        )
         for told, group in STRIP
     )

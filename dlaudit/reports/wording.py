@@ -98,7 +98,8 @@ FINDINGS: dict[FindingStatus, Words] = {
     ),
     "supported-in-scope": Words(
         "supported in scope",
-        "Every rule that speaks of this item passed, in the scope that was tested and no further.",
+        "Every rule that speaks of this item passed, at least one of them on an interval, in the scope "
+        "that was tested and no further.",
         "pass",
     ),
     "not-applicable": Words(

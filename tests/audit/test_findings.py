@@ -15,7 +15,16 @@ import dlaudit.catalogues
 from dlaudit.audit.declared import Declaration, Scope
 from dlaudit.audit.findings import applies, find, finding
 from dlaudit.audit.judge import WORST_FIRST
-from dlaudit.audit.record import Finding, Requirement, Rule, Statement, Verdict, Waiver
+from dlaudit.audit.record import (
+    Finding,
+    Interval,
+    Measurement,
+    Requirement,
+    Rule,
+    Statement,
+    Verdict,
+    Waiver,
+)
 
 TODAY = date(2026, 11, 23)
 BEFORE, AFTER = date(2025, 1, 1), date(2030, 1, 1)
@@ -27,9 +36,13 @@ def item(id_="aia:x", **fields):
     return Requirement(**{"id": id_, "framework": "f", "cite": "c", "kind": ("T",)} | fields)
 
 
-def said(status, rule="r", *, waived=False):
+SEEN = Measurement(name="m", value=0.5, n=9, interval=Interval(low=0.4, high=0.6, method="wilson"))
+EXACT = Measurement(name="m", value=0, n=9, exact="a count")
+
+
+def said(status, rule="r", *, waived=False, seen=(SEEN,)):
     waiver = Waiver(run="a", owner="o", reason="r", until=TODAY) if waived else None
-    return Verdict(rule=rule, status=status, reason="", waived=waiver)
+    return Verdict(rule=rule, status=status, reason="", waived=waiver, observed=seen)
 
 
 def stated(id_="aia:x", *, who="B. Person", sha="", day=TODAY):
@@ -83,6 +96,20 @@ class TestTested:
             verdicts=tuple(f"r{i}" for i in range(len(statuses))),
             limits=limits,
         )
+
+    @pytest.mark.parametrize(
+        ("seen", "status"),
+        [
+            ([()], "inconclusive"),
+            ([(EXACT,)], "inconclusive"),
+            ([(EXACT,), (EXACT, SEEN)], "supported-in-scope"),
+        ],
+    )
+    def test_rules_that_passed_on_exact_counts_alone_support_nothing(self, seen, status):
+        verdicts = [said("pass", f"r{k}", seen=one) for k, one in enumerate(seen)]
+        one = finding(item(), verdicts, [], applicable="now")
+        assert one.status == status
+        assert ("without any interval" in one.limits) == (status == "inconclusive")
 
     @pytest.mark.parametrize("kind", [("T", "P"), ("D", "T"), ("P", "T", "D")])
     def test_where_more_than_a_test_is_asked_the_limits_say_so(self, kind):
@@ -182,7 +209,8 @@ class TestFind:
 
     def test_a_requirement_named_twice_by_one_rule_counts_once(self):
         (one,) = find([item()], [a_rule("r", "aia:x", "aia:x")], [said("pass")], [], today=TODAY)
-        assert (one.verdicts, one.limits) == (("r",), "1 rule: 1 passed.")
+        assert one.verdicts == ("r",)
+        assert one.limits.startswith("1 rule: 1 passed. ")
 
     def test_each_gets_its_own_date_of_application_by_the_declared_route(self):
         by_route = "annex_iii:2027-12-02;annex_i:2028-08-02"
@@ -210,12 +238,14 @@ class TestFind:
     )
     def test_a_finding_is_supported_only_by_rules_that_all_passed(self, items, rules, verdicts):
         status = {verdict.rule: verdict.status for verdict in verdicts}
+        seen = {verdict.rule: verdict.observed for verdict in verdicts}
         findings = find(items, rules, verdicts, [], today=TODAY)
         assert [one.requirement for one in findings] == [one.id for one in items]
         for one in findings:
             if one.status == "supported-in-scope":
                 assert one.verdicts
                 assert all(status[rule] == "pass" for rule in one.verdicts)
+                assert any(number.interval for rule in one.verdicts for number in seen[rule])
 
 
 def test_options_are_given_by_name_and_declarations_stay_as_stated():

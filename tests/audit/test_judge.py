@@ -144,17 +144,18 @@ class TestOneMeasurement:
             "exact": opinion(a_rule(at_least=8 / 255), exactly(1 / 3)).reason,
         }
         assert told == {
-            "pass": "0.75 [0.7, 0.8] is >= 0.6",
-            "fail": "0.45 [0.4, 0.5] is not >= 0.6",
-            "open": "0.6 [0.5, 0.7] does not decide >= 0.6 at n = 100",
-            "most": "0.75 [0.7, 0.8] is not <= 0.6",
-            "exact": "0.333333 is >= 0.0313725",
+            "pass": "0.75 [0.7, 0.8] (n = 100) is >= 0.6",
+            "fail": "0.45 [0.4, 0.5] (n = 100) is not >= 0.6",
+            "open": "0.6 [0.5, 0.7] (n = 100) does not decide >= 0.6",
+            "most": "0.75 [0.7, 0.8] (n = 100) is not <= 0.6",
+            "exact": "0.333333 (exact, n = 7) is >= 0.0313725",
         }
 
     def test_more_than_six_digits_are_rounded_in_words_only(self):
         one = between(0.12345678, 0.23456789, value=0.17654321)
         assert (
-            opinion(a_rule(at_least=0.1), one).reason == "0.176543 [0.123457, 0.234568] is >= 0.1"
+            opinion(a_rule(at_least=0.1), one).reason
+            == "0.176543 [0.123457, 0.234568] (n = 100) is >= 0.1"
         )
 
 
@@ -338,7 +339,10 @@ class TestOneRule:
         assert verdict_on(a_rule(), GOOD, exactly(1, name="b"), BAD).observed == (GOOD, BAD)
 
     def test_the_reason_is_that_of_the_worst(self):
-        assert verdict_on(a_rule(), GOOD, BAD, OPEN).reason == "0.45 [0.4, 0.5] is not >= 0.6"
+        assert (
+            verdict_on(a_rule(), GOOD, BAD, OPEN).reason
+            == "0.45 [0.4, 0.5] (n = 100) is not >= 0.6"
+        )
 
     def test_the_order_of_badness(self):
         assert WORST_FIRST == ("fail", "not_assessed", "inconclusive", "pass")
@@ -578,7 +582,7 @@ def test_the_reason_names_the_group_it_is_about():
     """Of many groups one decides: the reason says which."""
     rule = a_rule()
     for one, word in (
-        (msgspec.structs.replace(BAD, slice={"race": "a"}), "(race = a) is not >="),
+        (msgspec.structs.replace(BAD, slice={"race": "a"}), "race = a) is not >="),
         (
             msgspec.structs.replace(nothing("too few"), slice={"race": "b"}),
             "undefined (race = b): ",

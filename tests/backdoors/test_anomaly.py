@@ -62,6 +62,17 @@ def test_units_change_nothing_and_permuting_classes_permutes_the_result(norms, f
         assert statistic([norms[k] for k in order]) == pytest.approx([plain[k] for k in order])
 
 
+def test_controls_alone_tell_what_is_usual_by_hand():
+    """log2: three cheap finalists, eight controls at 4 4 5 5 5 5 6 6: median 5, deviations' median 0.5."""
+    costs_ = [2.0**k for k in (1, 1, 1, 4, 4, 5, 5, 5, 5, 6, 6)]
+    found = log_anomaly(costs_, controls=range(3, 11))
+    assert found[0] == pytest.approx(4 / (1.4826 * 0.5))
+    assert found[3] == pytest.approx(1 / (1.4826 * 0.5))
+    assert ratios(costs_, controls=range(3, 11))[0] == pytest.approx(2.0**4)
+    assert ratios(costs_, controls=range(3, 11))[3] == pytest.approx(2.0)
+    assert log_anomaly(costs_, controls=range(11)) == log_anomaly(costs_)
+
+
 def test_below_eight_classes_there_is_no_anomaly_but_a_ratio():
     assert log_anomaly([1.0, 5.0, 5.0, 5.5, 6.0, 6.0, 7.0]) == [None] * 7
     assert ratios([2.0, 6.0]) == [3.0, pytest.approx(1 / 3)]

@@ -10,6 +10,7 @@ from PIL import Image
 
 from dlaudit.backdoors.inversion import Inversion
 from dlaudit.backdoors.pictures import trigger_png
+from dlaudit.backdoors.scan import Scan
 from dlaudit.backdoors.suite import SUITE
 from dlaudit.reports.wording import overclaims
 
@@ -19,7 +20,9 @@ CATALOGUE = Path(__file__).parents[2] / "dlaudit" / "catalogues" / "eu_ai_act.js
 def test_every_default_rule_speaks_of_something_measured_and_gives_its_reason():
     for rule in SUITE.rules:
         assert rule.run in SUITE.runs
-        assert rule.measurement in Inversion.measures
+        check = {"backdoors.inversion": Inversion, "backdoors.scan": Scan}[rule.run]
+        assert rule.measurement in check.measures
+        assert rule.rationale.startswith("Default: ")
         assert len(rule.rationale) > 40
         assert rule.origin == "suite:backdoors"
 
@@ -35,6 +38,13 @@ def test_the_suite_never_says_that_a_model_is_clean():
         assert "free of" not in text.lower()
         assert overclaims(text) == []
     assert "no trigger of this family was found" in SUITE.sentence
+
+
+def test_a_scan_needs_training_rows_and_its_cost_is_counted_by_them():
+    offers = {"model": frozenset({"logits"}), "data": frozenset({"labels"}), "train_fn": False}
+    assert Scan().missing(**offers) == ("data: train",)
+    assert Scan.passes_over == "train"
+    assert Scan().passes(n=12_000, classes=10).forward == 120 * 12_000
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,18 @@
 """From searches to a suspicion: halves, nomination and the agreement of seeds."""
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from planted_digits import Digits
 from torch import nn
 
 from dlaudit.backdoors import examination
 from dlaudit.backdoors.examination import Candidate, Criterion, Found, candidates, examine
+from dlaudit.backdoors.screening import cheapest, rounds, searches
 
 CRITERION = Criterion(ratio=1.75, success=0.95, seeds=3, restarts=1)
 COSTS = [10.0, 9.0, 11.0, 10.5, 9.5, 10.2, 9.8, 10.7, 9.3]
@@ -90,6 +94,79 @@ def test_few_classes_are_never_nominated(monkeypatch):
     asked = scripted(monkeypatch, [1.0, 10.0])
     assert not any(one.suspected for one in examined(2).values())
     assert len(asked) == 1
+
+
+class Steps(NamedTuple):
+    """All that screening asks of a search."""
+
+    steps: int = 150
+
+
+class Drawing:
+    """All that screening asks of a bench."""
+
+    def rng(self, purpose):
+        return np.random.default_rng(5)
+
+
+def hundred(monkeypatch, cheap):
+    """Costs about 10 in full searches and 20 in short ones; those of some classes a third of it."""
+    usual = 10 * np.exp(0.05 * np.random.default_rng(0).standard_normal(100))
+    full = usual.copy()
+    full[list(cheap)] /= 3
+    asked = []
+
+    def searched(bench, search, wanted, *, seed, restarts):
+        asked.append((len(wanted), search.steps, restarts))
+        norms = full * (2 if seed < 0 else 1)
+        return [Found(object(), norms[one.target], np.ones(20, dtype=bool)) for one in wanted]
+
+    monkeypatch.setattr(examination, "_searched", searched)
+    found = examine(Drawing(), Steps(), chosen(100), CRITERION)
+    assert [one.candidate.target for one in found] == list(range(100))
+    return found, asked
+
+
+def test_of_a_hundred_classes_the_cheap_one_is_suspected_and_few_are_searched_in_full(monkeypatch):
+    found, asked = hundred(monkeypatch, [42])
+    assert [one.candidate.target for one in found if one.suspected] == [42]
+    assert asked[0] == (100, 50, 1)
+    assert asked[1][1:] == (150, CRITERION.restarts)
+    full = [one for one in found if one.searches]
+    assert len(full) == asked[1][0] <= 40
+    assert found[42].ratio == pytest.approx(3, rel=0.1)
+    assert all(one.anomaly is None for one in found if not one.searches)
+
+
+def test_the_cheapest_fifth_of_honest_classes_is_not_suspected_for_being_chosen(monkeypatch):
+    """Compared with each other they would be usual; with dear ones alone, outliers: so with controls."""
+    found, asked = hundred(monkeypatch, [])
+    assert not any(one.suspected for one in found)
+    assert len(asked) == 2 or all(one.met == 0 for one in found)
+
+
+def test_five_cheap_classes_of_a_hundred_do_not_hide_each_other(monkeypatch):
+    found, _ = hundred(monkeypatch, [3, 17, 42, 60, 99])
+    assert [one.candidate.target for one in found if one.suspected] == [3, 17, 42, 60, 99]
+
+
+@pytest.mark.parametrize(
+    ("classes", "expected", "full"),
+    [
+        (10, [], 10), (40, [], 40), (100, [(100, 20)], 40), (1000, [(1000, 200), (200, 40)], 60),
+    ],
+)  # fmt: skip
+def test_rounds_of_screening_by_hand(classes, expected, full):
+    assert list(rounds(classes)) == expected
+    assert searches(classes) == (sum(n for n, _ in expected) / 3, full)
+
+
+@given(st.lists(st.floats(0.1, 100), min_size=1, max_size=60), st.integers(1, 60))
+def test_no_class_that_is_left_out_is_cheaper_than_one_that_is_kept(norms, keep):
+    kept = cheapest(norms, keep)
+    assert len(kept) == min(keep, len(norms))
+    rest = np.delete(norms, kept)
+    assert not len(rest) or max(np.take(norms, kept)) <= min(rest)
 
 
 def test_no_class_is_no_finding():

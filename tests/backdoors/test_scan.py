@@ -2,6 +2,7 @@
 
 import io
 import json
+import tracemalloc
 
 import numpy as np
 import planted_digits
@@ -15,10 +16,12 @@ from dlaudit.audit.bench import Bench, Subject
 from dlaudit.audit.embedding import last_layer, penultimate
 from dlaudit.audit.evidence import EvidenceStore
 from dlaudit.audit.record import Measurement, Undefined
+from dlaudit.backdoors import latent, neighbours
 from dlaudit.backdoors.consistency import covers, occlusion, strip
-from dlaudit.backdoors.neighbours import Neighbourhood
+from dlaudit.backdoors.neighbours import Neighbourhood, plain
 from dlaudit.backdoors.pictures import rows_png
 from dlaudit.backdoors.scan import NO_BLEND, Scan
+from dlaudit.backdoors.suspicion import Rows, Trusted, suspicion
 from dlaudit.datasets.arrays import ArrayDataset, Splits
 from dlaudit.models.torch_model import TorchModel
 
@@ -34,6 +37,11 @@ def bench_at(folder, module, train, test, *, bounds=(0, 1), seed=1, **given):
     )  # fmt: skip
 
 
+def six(digits, y):
+    """The rows of six classes, which is enough for a scan."""
+    return Digits(digits.x[y < 6], digits.y[y < 6])
+
+
 @pytest.fixture(scope="session")
 def scanned_twins(twins, tmp_path_factory):
     """For the poisoned net and its honest twin: (numbers, artifacts, bench, training digits)."""
@@ -41,11 +49,13 @@ def scanned_twins(twins, tmp_path_factory):
     train, _ = planted_digits.halves(0)
     bad = planted_digits.poisoned(train, share=0.05, target=TARGET)
     found = {}
-    for name, module, once in (("poisoned", poisoned, bad), ("honest", honest, train)):
+    test = six(test, test.y)
+    for name, module, whole in (("poisoned", poisoned, bad), ("honest", honest, train)):
+        once = six(whole, whole.y)
         noise = np.random.default_rng(0).uniform(0, 0.1, once.x.shape).astype(np.float32)
         rows = Digits(np.concatenate([once.x, np.clip(once.x + noise, 0, 1)]), np.tile(once.y, 2))
         bench = bench_at(tmp_path_factory.mktemp(name), module, rows, test)
-        found[name] = (*told(Scan(), bench), bench, rows)
+        found[name] = (*told(Scan(controls=30), bench), bench, rows)
     return found
 
 
@@ -60,7 +70,8 @@ def test_a_planted_patch_is_confirmed_row_by_row(scanned_twins):
     assert numbers["suspected_classes",].value == 1
     assert numbers["suspected", "3"].value == 1
     train, _ = planted_digits.halves(0)
-    truth = rows.y != np.tile(train.y, 2)
+    bad = planted_digits.poisoned(train, share=0.05, target=TARGET)
+    truth = rows.y != np.tile(train.y[bad.y < 6], 2)
     columns = table(bench, artifacts)
     confirmed = columns["confirmed"]
     assert numbers["confirmed_rows",].value == confirmed.sum() >= 5
@@ -112,7 +123,7 @@ def test_a_class_that_cannot_be_examined_voids_the_count(tmp_path, twins):
     train, _ = planted_digits.halves(0)
     lonely = Digits(test.x[test.y < 4], test.y[test.y < 4])
     some = Digits(train.x[train.y < 5], train.y[train.y < 5])
-    numbers, _ = told(Scan(overlays=2), bench_at(tmp_path, honest, some, lonely))
+    numbers, _ = told(Scan(overlays=2, controls=20), bench_at(tmp_path, honest, some, lonely))
     assert isinstance(numbers["suspected", "4"], Undefined)
     (caveat,) = numbers["suspected_classes",].caveats
     assert caveat.voids
@@ -178,7 +189,7 @@ def test_disagreement_by_hand():
     """Ten neighbours, of which only the nearest has another label: 1 / (1 + 1/2 + ... + 1/10)."""
     x = np.array([0.0, 0.1, *range(2, 12)])[:, None].astype(np.float32)
     y = np.array([0, 1] + [0] * 10)
-    near = Neighbourhood.of([x], y, np.random.default_rng(0))
+    near = Neighbourhood.of(lambda: [x], y, np.random.default_rng(0))
     found = near.disagreement(x, y, own=np.arange(12))
     assert found[1] == pytest.approx(1)
     # Its own place in the ranking is 1: the ten others stand at 2 to 11.
@@ -191,16 +202,16 @@ def test_a_wrong_label_among_its_like_disagrees_and_the_twin_does_not():
     x = (rng.standard_normal((200, 3)) + 8 * y[:, None]).astype(np.float32)
     wrong = y.copy()
     wrong[0] = 1
-    near = Neighbourhood.of([x[:90], x[90:]], wrong, rng)
+    near = Neighbourhood.of(lambda: [x[:90], x[90:]], wrong, rng)
     found = near.disagreement(x, wrong, own=np.arange(200))
     assert found[0] == 1
     assert np.median(found) == 0
-    assert Neighbourhood.of([x], y, rng).disagreement(x, y, own=np.arange(200)).max() == 0
+    assert Neighbourhood.of(lambda: [x], y, rng).disagreement(x, y, own=np.arange(200)).max() == 0
 
 
 def test_the_nearest_row_is_not_the_row_itself():
     x = np.array([[0.0, 0], [1, 0], [5, 1]], dtype=np.float32)
-    near = Neighbourhood.of([x], np.zeros(3, int), np.random.default_rng(0))
+    near = Neighbourhood.of(lambda: [x], np.zeros(3, int), np.random.default_rng(0))
     assert near.nearest(x).tolist() == [0, 1, 2]
     assert near.nearest(x, apart=np.arange(3)).tolist() == [1, 0, 1]
 
@@ -241,6 +252,54 @@ def test_a_mixture_leaves_the_trigger_its_decision_and_the_honest_row_not():
     assert first > second
 
 
+def test_memory_does_not_grow_with_the_rows_beyond_their_features(monkeypatch):
+    """Pictures of 12 KB each, made when they are read: 2,200 more of them may not cost 27 MB."""
+    monkeypatch.setattr(neighbours, "FITTED", 100)
+    monkeypatch.setattr(latent, "ROBUST_ROWS", 50)
+    net = nn.Sequential(
+        nn.AvgPool2d(16), nn.Flatten(), nn.Linear(12, 8), nn.ReLU(), nn.Linear(8, 2)
+    )
+    model = TorchModel(net.eval(), device="cpu")
+
+    def rows(n):
+        y = np.arange(n) % 2
+
+        def read(at):
+            for start in range(0, n, 100):
+                rng = np.random.default_rng(start)
+                x = rng.random((100, 3, 32, 32), dtype=np.float32) / 2
+                yield x + y[start : start + 100, None, None, None].astype(np.float32) / 2
+
+        return Rows(y, y, (3, 32, 32), read)
+
+    honest = next(rows(100).read(None))
+    trusted = Trusted(honest, np.arange(100) % 2, np.arange(100) % 2)
+    peaks = []
+    for n in (2200, 4400):
+        tracemalloc.start()
+        seen = suspicion(model, rows(n), trusted, lambda _: np.random.default_rng(0), overlays=1)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        assert sum(len(one.rows) for one in seen.classes) == n
+    features_and_scores = 2200 * (8 * 4 + 32 * 4 + 40 * 8)
+    assert peaks[1] - peaks[0] < 2 * features_and_scores < 2200 * 3 * 32 * 32 * 4 / 8
+
+
+def test_some_rows_are_taken_in_the_order_asked_for():
+    x = np.arange(20.0)[:, None]
+    rows = Rows(np.zeros(20), np.zeros(20), (1,), lambda at: iter([x[at[:2]], x[at[2:]]]))
+    assert rows.take([7, 2, 2, 19])[:, 0].tolist() == [7, 2, 2, 19]
+
+
+def test_large_pictures_are_compared_by_the_means_of_their_cells():
+    x = np.arange(2 * 70 * 64, dtype=np.float32).reshape(1, 2, 70, 64)
+    found = plain(x).reshape(2, 24, 32)
+    assert found[1, 0, 0] == pytest.approx(x[0, 1, :3, :2].mean())
+    assert found[0, 23, 31] == pytest.approx(x[0, 0, 69:, 62:].mean())
+    small = np.random.default_rng(0).random((3, 1, 8, 8), dtype=np.float32)
+    assert (plain(small) == small.reshape(3, 64)).all()
+
+
 @pytest.mark.parametrize("shape", [(1, 7, 9), (3, 12, 12), (20,), (2, 2)])
 def test_covers_cover_every_number_once(shape):
     masks = list(covers(shape, 9, np.random.default_rng(0)))
@@ -257,11 +316,13 @@ def test_rows_become_one_picture(shape):
 def test_the_same_seed_gives_the_same_rows(tmp_path, twins):
     poisoned, _, test = twins
     train, _ = planted_digits.halves(0)
-    rows, trusted = train.y < 5, test.y < 5
+    rows, trusted = train.y < 4, test.y < 4
     some = Digits(train.x[rows], train.y[rows])
     few = Digits(test.x[trusted], test.y[trusted])
     runs = [
-        list(Scan(overlays=2).measure(bench_at(tmp_path / str(k), poisoned, some, few)))
+        list(
+            Scan(overlays=2, controls=20).measure(bench_at(tmp_path / str(k), poisoned, some, few))
+        )
         for k in range(2)
     ]
     assert runs[0] == runs[1]

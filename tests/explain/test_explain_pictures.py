@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dlaudit.explain.pictures import ANCHORS, bars_png, coloured, maps_png, strip_png
+from dlaudit.explain.pictures import ANCHORS, bars_png, coloured, maps_png, strip_png, text_svg
 
 
 def opened(content):
@@ -54,3 +54,20 @@ def test_bars_show_the_largest_first():
     rows = dark[dark > 0]
     assert rows[0] == rows.max()
     assert opened(bars_png(["a"], np.zeros(1))).shape[0] > 10
+
+
+def test_a_text_has_each_token_on_its_colour_and_letters_that_can_be_read():
+    from xml.etree import ElementTree as ET
+
+    values = np.array([0.0, 2.0, -2.0, 0.1])
+    root = ET.fromstring(text_svg(["a<b", "17", "longer than eight", "4"], values))
+    space = "{http://www.w3.org/2000/svg}"
+    grounds = [one.get("fill") for one in root.iter(f"{space}rect")]
+    assert grounds[:3] == ["rgb(247,247,247)", "rgb(127,59,8)", "rgb(45,0,75)"]
+    words = [one.text for one in root.iter(f"{space}text")]
+    assert words[:3] == ["a<b", "17", "longer t"]
+    assert words[-1].startswith("-2 to 2")
+    inks = [one.get("fill") for one in root.iter(f"{space}text")]
+    assert inks[:3] == ["#222", "#fff", "#fff"]
+    many = ET.fromstring(text_svg(["1"] * 30, np.zeros(30)))
+    assert len({one.get("y") for one in many.iter(f"{space}rect")}) == 3

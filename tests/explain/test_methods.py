@@ -429,8 +429,9 @@ def test_a_saturated_softmax_does_not_silence_the_map():
 @pytest.mark.parametrize("part", REGISTRY.parts("explainers"), ids=lambda part: part.name)
 def test_what_a_method_says_of_its_cost_is_what_it_spends(part):
     explainer = part.get()()
-    model = TorchModel(sequential(), device="cpu")
-    x = pictures(4)
+    attends = part.name == "attention_rollout"
+    model = TorchModel(nets.ViT().eval() if attends else sequential(), device="cpu")
+    x = pictures(4, 32 if attends else 8)
     attributions(explainer, request(model.module, x, [0, 1, 2, 0]))
     said = explainer.passes(positions=64)
     # One row looked at beforehand and the ends of a game come on top; a chosen layer asks twice.
@@ -445,11 +446,11 @@ def test_what_a_method_says_of_its_cost_is_what_it_spends(part):
     [
         one.name
         for one in REGISTRY.parts("explainers")
-        if one.name not in {"grad_cam", "guided_backprop"}
+        if one.name not in {"grad_cam", "guided_backprop", "attention_rollout"}
     ],
 )
 def test_what_ships_keeps_to_the_contract_of_guests(name):
-    """The toy model is linear on flattened pixels: no layer keeps places there, and no ReLU."""
+    """The toy model is linear on flattened pixels: no layer keeps places or attends there, and no ReLU."""
     from dlaudit.testing import conforms
 
     conforms("explainer", name)

@@ -40,7 +40,7 @@ def watermarked_net(seed):
     return module, planted_digits.watermarked(test, MARKED), test
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_a_planted_watermark_is_found_in_its_class(seed, bench_of):
     module, test, honest = watermarked_net(seed)
     numbers, _ = told(Shortcut(), bench_of(module, test, mask=honest.mask, seed=seed))
@@ -50,7 +50,7 @@ def test_a_planted_watermark_is_found_in_its_class(seed, bench_of):
     assert effect.value == max(one.value for one in numbers.values())
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("ink", [0.0, 0.3])
 def test_the_clean_twin_is_not_accused(seed, ink, bench_of):
     """Also where the mask is drawn so tightly that the faint edge of the digit is background."""
@@ -229,3 +229,41 @@ def test_without_masks_it_asks_for_declared_regions():
     assert Shortcut(regions={"corner": (0, 0, 1, 1)}).missing(**offered) == ()
     offered["data"] |= {"mask"}
     assert Shortcut().missing(**offered) == ()
+
+
+class Either(nn.Module):
+    """Class 1 by a bright middle or by a bright corner: the mark is enough, and never needed."""
+
+    def forward(self, x):
+        z = 8 * torch.maximum(x[:, 0, 0, 0], x[:, 0, 2, 2]) - 4
+        return torch.stack([-z / 2, z / 2], dim=1)
+
+
+@pytest.mark.parametrize("marked", [True, False])
+def test_a_mark_that_is_enough_but_never_needed_is_found_by_its_pull(marked, bench_of):
+    """Nothing is lost without it; a picture of the other class that is given it changes sides."""
+    y = np.arange(60) % 2
+    x = (0.1 * np.random.default_rng(0).random((60, 1, 4, 4))).astype(np.float32)
+    x[:, 0, 2, 2] = y
+    x[:, 0, 0, 0] = y * marked
+    mask = np.zeros((60, 4, 4), dtype=bool)
+    mask[:, 1:3, 1:3] = True
+    numbers, _ = told(Shortcut(), bench_of(Either(), Digits(x, y), mask=mask))
+    assert abs(numbers["shortcut_effect", "background", "1"].value) < 1e-6
+    pull = numbers["shortcut_pull", "background", "1"]
+    assert (pull.interval.low > LIMIT) == marked
+    if marked:
+        # From sigma(-4) to sigma(4), but for the two thirds of a donor's ground in the other corners.
+        assert pull.value == pytest.approx(1 / (1 + np.exp(-4)) - 1 / (1 + np.exp(4)), abs=0.02)
+        assert pull.n == 30
+    assert numbers["shortcut_pull", "background", "0"].interval.low < LIMIT
+
+
+def test_with_two_classes_and_one_deciding_pixel_pull_and_effect_are_the_same(bench_of):
+    rows, mask = corners()
+    numbers, _ = told(Shortcut(), bench_of(Corner(), rows, mask=mask))
+    for label, other in (("0", "1"), ("1", "0")):
+        effect = numbers["shortcut_effect", "background", label]
+        pull = numbers["shortcut_pull", "background", other]
+        assert pull.value == pytest.approx(effect.value)
+        assert pull.interval.low == pytest.approx(effect.interval.low)

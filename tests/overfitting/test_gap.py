@@ -312,10 +312,11 @@ def trained(x, y, *, seed, hidden, epochs, decay):
 def test_an_over_trained_net_is_found_and_its_clean_twin_is_not_accused(bench_of):
     """Noisy labels in 20 dimensions: the planted net learns its 400 samples by heart.
 
-    The twin is a small net that saw 4,000 samples of the same kind. Judging seeds 1000 to 1019.
+    The twin is a small net that saw 4,000 samples of the same kind. Three of the judging seeds; all of
+    them: ``benchmarks/overfitting_detection.py``.
     """
     results = {"planted": [], "clean": []}
-    for seed in range(1000, 1020):
+    for seed in range(1000, 1003):
         rng = np.random.default_rng(seed)
         direction = rng.normal(size=20)
 
@@ -329,6 +330,6 @@ def test_an_over_trained_net_is_found_and_its_clean_twin_is_not_accused(bench_of
         results["planted"].append(verdict(bench_of(few, test, model=planted)))
         results["clean"].append(verdict(bench_of(many, test, model=clean)))
     print({name: {s: found.count(s) for s in set(found)} for name, found in results.items()})
-    assert results["planted"].count("fail") >= 19
-    assert results["clean"].count("fail") <= 1
-    assert results["clean"].count("pass") >= 19
+    assert results["planted"].count("fail") == 3
+    assert results["clean"].count("fail") == 0
+    assert results["clean"].count("pass") >= 2

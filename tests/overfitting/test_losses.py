@@ -12,7 +12,7 @@ from scipy.special import log_softmax
 from dlaudit.audit.statistics import mean_interval
 from dlaudit.overfitting.losses import cross_entropy, margins, mean_difference, skewed_mean
 
-TRIALS = 300
+TRIALS = 120
 MEAN = 0.945
 
 finite = st.floats(-50, 50, allow_nan=False)

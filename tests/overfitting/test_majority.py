@@ -164,7 +164,7 @@ def test_the_intervals_hold_their_level():
     for classes, low, sizes in grid:
         chance, n = np.linspace(low, 0.95, classes), np.resize(sizes, classes)
         inside = []
-        for _ in range(150):
+        for _ in range(40):
             one = next(
                 core.balanced(
                     list(zip(rng.binomial(n, chance).tolist(), n.tolist(), strict=True)), 1
@@ -175,12 +175,12 @@ def test_the_intervals_hold_their_level():
     for shift, share, positives in itertools.product(
         (0.5, 1, 2, 3), (0.01, 0.1, 0.5), (10, 30, 100)
     ):
-        many = 400_000
+        many = 100_000
         y = np.arange(many) < many * share
         truth = core.average_precision(rng.normal(size=many) + shift * y, y)
         n, inside = round(positives / share), []
         y = np.arange(n) < positives
-        for _ in range(60):
+        for _ in range(40):
             one = core.boyd(core.average_precision(rng.normal(size=n) + shift * y, y), positives)
             inside.append(one.low <= truth <= one.high)
         cells["average precision"][shift, share, positives] = np.mean(inside)

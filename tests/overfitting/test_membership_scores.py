@@ -99,11 +99,11 @@ def test_the_interval_of_the_reach_holds_the_rate_at_its_threshold(m, n, shift) 
     """The truth is the rate at the threshold that these non-members set."""
     rng = np.random.default_rng(5)
     held = 0
-    for _ in range(400):
+    for _ in range(200):
         found = reach(rng.normal(shift, 1, m), rng.normal(size=n))
         interval = clopper_pearson(found.hits, found.members)
         held += interval.low <= norm.sf(found.threshold - shift) <= interval.high
-    assert held >= 0.93 * 400  # at least 95 % promised; three deviations of 400 tries below
+    assert held >= 0.90 * 200  # at least 95 % promised; three deviations of 200 tries below
 
 
 @pytest.mark.parametrize(
@@ -112,10 +112,10 @@ def test_the_interval_of_the_reach_holds_the_rate_at_its_threshold(m, n, shift) 
 def test_the_interval_of_the_area_holds_the_truth(m, n, shift) -> None:
     rng = np.random.default_rng(6)
     truth, held = norm.cdf(shift / math.sqrt(2)), 0
-    for _ in range(400):
+    for _ in range(200):
         _, interval = auc(rng.normal(shift, 1, m), rng.normal(size=n))
         held += interval.low <= truth <= interval.high
-    assert held >= 0.92 * 400
+    assert held >= 0.91 * 200
 
 
 # -- LiRA and RMIA -----------------------------------------------------------------------------------

@@ -161,7 +161,7 @@ def test_the_interval_of_the_area_holds_its_level():
         many = rng.normal(size=(2, 100_000))
         truth = auc(many[0] + shift, many[1])[0]
         seen = []
-        for _ in range(150):
+        for _ in range(80):
             _, one = auc(rng.normal(size=n) + shift, rng.normal(size=n))
             seen.append(one.low <= truth <= one.high)
         cells[shift, n] = np.mean(seen)

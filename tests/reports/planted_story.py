@@ -493,7 +493,7 @@ def story(folder: Path | None = None) -> AuditRecord:
             requirement="aia:art13-3-b-v",
             status="supported-in-scope",
             applicable="contested",
-            verdicts=("explain.attribution.sanity",),
+            verdicts=("overfitting.gap.test_accuracy",),
             limits="1 rule: 1 passed.",
         ),
         *(

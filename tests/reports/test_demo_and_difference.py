@@ -1,4 +1,5 @@
 from page_reader import Page
+from planted_story import story
 from record_corpus import combination, rate, record_of
 
 from dlaudit.audit.difference import Change, Difference, Flip, Pairing, Turn
@@ -7,6 +8,7 @@ from dlaudit.reports import wording
 from dlaudit.reports.demo import demo_index
 from dlaudit.reports.difference import FLIPS, text
 from dlaudit.reports.difference import page as difference_page
+from dlaudit.reports.html import render
 
 
 def test_the_demo_s_page_sets_what_was_planted_beside_what_was_found():
@@ -107,3 +109,23 @@ def test_the_page_shows_moved_criteria_first_and_in_red():
     quiet = Page(difference_page(difference()))
     assert "judged by the same rules" in quiet.text
     assert "No sample is in both runs." in quiet.text
+
+
+def test_a_report_tells_what_changed_since_an_earlier_run(tmp_path):
+    moved = difference(
+        criteria=("r: was m >= 0.6, is m >= 0.5",),
+        turns=(Turn(rule="r", before="fail", after="pass"),),
+        pairings=(pairing(14),),
+    )
+    record = story(tmp_path)
+    page = Page(render(record, tmp_path, since=moved))
+    assert page.faults == []
+    assert len(page.ids) == len(set(page.ids))
+    section = page.text[page.text.rindex("13 Changes since") : page.text.rindex("14 Criteria and")]
+    for words in ("was m >= 0.6", "another one", "14 flipped samples", "p = 0.0123"):
+        assert words in section
+    assert len(page.having("data-moved")) == 1
+    public = Page(render(record, tmp_path, edition="public", since=moved))
+    assert public.having("data-moved") == public.having("data-flip") == []
+    assert "Criteria that moved: 1. Verdicts that turned: 1." in public.text
+    assert "made without an earlier one" in Page(render(record, tmp_path)).text

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import re
+from datetime import date
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -103,6 +104,35 @@ class TestCycloneDX:
             else:
                 assert one.exact in metric["slice"]
         assert "score" not in json.dumps(document)
+
+    def test_claims_stand_with_what_speaks_for_and_against_them(self):
+        """By hand, from the story: one article is contradicted by one of two rules, one supported."""
+        declared = json.loads(cyclonedx.render(story()))["declarations"]
+        claims = {one["predicate"].partition(",")[0]: one for one in declared["claims"]}
+        evidence = {one["bom-ref"]: one for one in declared["evidence"]}
+
+        def rules(item, kind):
+            return [evidence[ref]["propertyName"] for ref in claims[item].get(kind, ())]
+
+        assert rules("aia:art15-1", "evidence") == ["overfitting.gap.test_accuracy"]
+        assert rules("aia:art15-1", "counterEvidence") == ["overfitting.gap.accuracy_gap"]
+        assert rules("aia:art13-3-b-v", "counterEvidence") == []
+        assert claims["aia:art13-3-b-v"]["predicate"].endswith("supported in scope")
+        assert "aia:art9-5" not in claims, "nobody speaks of it"
+        assert set(evidence) == {
+            ref for one in claims.values() for kind in ("evidence", "counterEvidence")
+            for ref in one.get(kind, ())
+        }  # fmt: skip
+        assert "conformance" not in json.dumps(declared)
+
+    def test_what_people_state_is_evidence_of_a_claim_under_their_name(self):
+        said = Statement(what="aia:art9-5", who="R. Meyer", role="owner", statement="so it is",
+                         date=date(2026, 11, 1), document_sha256="a" * 64)  # fmt: skip
+        record = msgspec.structs.replace(story(), statements=(said,))
+        declared = json.loads(cyclonedx.render(record))["declarations"]
+        (one,) = [one for one in declared["evidence"] if "author" in one]
+        assert one["author"] == {"name": "R. Meyer"}
+        assert one["description"].startswith("stated, not tested: so it is; document sha256 aaaa")
 
     def test_its_serial_number_is_that_of_the_record(self):
         one, two = (json.loads(cyclonedx.render(r))["serialNumber"] for r in (story(), record_of()))

@@ -89,7 +89,7 @@ def test_quoted_text_may_say_what_it_likes():
 
 
 @given(record_corpus.random_records())
-@settings(max_examples=60, suppress_health_check=list(HealthCheck))
+@settings(max_examples=30, suppress_health_check=list(HealthCheck))
 def test_everything_that_did_not_work_appears(record):
     """Every errored or skipped run and every undefined number is on the page, with its reason."""
     page = Page(render(record))
@@ -124,8 +124,8 @@ def test_everything_that_did_not_work_appears(record):
 
 
 @given(record_corpus.random_records())
-@settings(max_examples=60, suppress_health_check=list(HealthCheck))
-def test_no_requirement_is_shown_as_supported_without_a_passing_rule_with_a_number(record):
+@settings(max_examples=40, suppress_health_check=list(HealthCheck))
+def test_no_requirement_is_shown_as_supported_without_a_passing_rule_with_an_interval(record):
     outline = Outline(record)
     verdicts = {verdict.rule: verdict for verdict in record.verdicts}
     for shown in outline.findings:
@@ -133,7 +133,7 @@ def test_no_requirement_is_shown_as_supported_without_a_passing_rule_with_a_numb
             speaking = [verdicts[rule] for rule in shown.finding.verdicts]
             assert speaking
             assert all(one.status == "pass" and one.observed for one in speaking)
-            assert all(m.interval or m.exact is not None for one in speaking for m in one.observed)
+            assert any(m.interval for one in speaking for m in one.observed)
     page = Page(render(record))
     groups = [a["data-finding-status"] for a in page.having("data-finding-status")]
     wanted = {shown.status for shown in outline.findings}
@@ -219,6 +219,21 @@ def test_rendering_is_deterministic(tmp_path):
     record = story(tmp_path)
     assert render(record, tmp_path) == render(read_record(canonical(record)), tmp_path)
     assert f'content="{digest(canonical(record))}"' in render(record)
+
+
+def test_templates_are_compiled_once_and_the_page_is_the_same(monkeypatch):
+    """Compiling takes longer than rendering: a second process finds the compiled ones."""
+    html.environment.cache_clear()
+    first = render(combination("pass", "measured", "none"))
+    html.environment.cache_clear()
+    with monkeypatch.context() as patched:
+        patched.setattr("jinja2.Environment.compile", None)
+        assert render(combination("pass", "measured", "none")) == first
+    monkeypatch.setattr(html.os, "access", lambda *_: False)
+    html.environment.cache_clear()
+    assert html.environment().bytecode_cache is None
+    assert render(combination("pass", "measured", "none")) == first
+    html.environment.cache_clear()
 
 
 def test_inline_runs_are_said_to_have_no_isolation():
@@ -333,9 +348,8 @@ def test_groups_stand_on_one_axis_with_the_value_over_everybody_as_reference():
     text = render(story())
     run = text[text.index('id="run-fairness.groups"') :]
     table = run[: run.index("</table>")]
-    assert table.count('class="strip"') == 7
-    assert table.count('class="ref"') == 7
-    assert 'class="whisker"' in table
+    assert len(re.findall(r'class="strip" style="--l:[\d.]+;--h:[\d.]+;--p:[\d.]+"', table)) == 7
+    assert re.search(r'<table class="panel" style="--r:[\d.]+">', table)
 
 
 def test_a_table_of_many_rows_says_what_is_not_plotted():
@@ -425,6 +439,31 @@ def test_a_report_with_many_pictures_stays_below_two_megabytes(tmp_path):
     assert len(render(record, tmp_path).encode()) < 2_000_000
 
 
+def test_two_hundred_rules_with_pictures_stay_below_five_megabytes(tmp_path):
+    import os
+
+    store = EvidenceStore(tmp_path)
+    runs, rules = [], []
+    for k in range(20):
+        numbers = tuple(
+            rate("m", 300 + j, 600, slice={"class": str(j % 10), "site": f"s{j // 10}"})
+            for j in range(100)
+        )
+        shots = tuple(
+            store.keep(f"p{k}.{j}", os.urandom(60_000), media_type="image/png") for j in range(2)
+        )
+        runs.append(run_of(f"guest.r{k}", Measured(measurements=numbers, artifacts=shots)))
+        rules += [
+            Rule(id=f"rule {k}-{j}", run=f"guest.r{k}", measurement="m", slice={"class": str(j)},
+                 at_least=0.5)
+            for j in range(10)
+        ]  # fmt: skip
+    text = render(record_of(runs, rules), tmp_path)
+    assert text.count("data-rule=") == 200
+    assert text.count("<img") > 10
+    assert len(text.encode()) < 5_000_000
+
+
 def test_a_thousand_rules_and_ten_thousand_measurements_are_rendered(capsys):
     runs = [
         run_of(f"guest.r{k}", Measured(measurements=tuple(
@@ -492,7 +531,7 @@ def test_a_run_that_measured_nothing_says_so():
 def test_exact_zero_width_numbers_are_drawn_as_diamonds():
     exact = Measurement(name="count", value=2, n=3, exact="a count")
     text = render(record_of((run_of("a.b", Measured(measurements=(exact,))),)))
-    assert 'class="exact"' in text
+    assert re.search(r'class="strip exact" style="--p:[\d.]+"', text)
 
 
 def test_rendering_loads_neither_torch_nor_any_other_heavy_library(tmp_path):
@@ -524,5 +563,5 @@ def test_renderers_know_the_record_the_judge_and_the_evidence_only():
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("dlaudit."):
                 name = node.module.removeprefix("dlaudit.")
-                typed = file.name == "difference.py" and name == "audit.difference"
+                typed = file.name in {"difference.py", "html.py"} and name == "audit.difference"
                 assert name in allowed or name.startswith("reports") or typed, (file.name, name)

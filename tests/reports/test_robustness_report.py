@@ -7,17 +7,17 @@ import sys
 
 import numpy as np
 import pytest
+from attack_tables import attack, fell, table
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from page_reader import Page
 from planted_story import png
-from record_corpus import LINF, rate, record_of, run_of
+from record_corpus import rate, record_of, run_of
 
 from dlaudit.audit.evidence import EvidenceStore
 from dlaudit.audit.record import (
     Card,
     Caveat,
-    Cost,
     Measured,
     Measurement,
     Rule,
@@ -38,42 +38,6 @@ MASKED = Caveat(
     voids=True,
 )
 BOUND = "an upper bound under the stated attacks"
-
-
-def table(n=8, **columns_):
-    """Eight samples, six of them attacked; nobody is fooled unless said."""
-    made = {
-        "id": np.array([str(k) for k in range(n)]), "label": np.arange(n) % 3,
-        "attacked": np.arange(n) < 6, "fooled": np.zeros(n, dtype=bool),
-        "adversarial": np.arange(n) % 3, "epsilon_fooled": np.full(n, -1.0),
-        "distance": np.full(n, -1.0), "forward": np.full(n, 10.0), "backward": np.full(n, 4.0),
-    }  # fmt: skip
-    return {**made, **columns_}
-
-
-def fell(n=8, **at):
-    """Columns for samples that fell: ``s3=(budget, distance, called)``."""
-    made = table(n)
-    for name, (budget, distance, called) in at.items():
-        k = int(name[1:])
-        made["fooled"][k], made["epsilon_fooled"][k] = True, budget
-        made["distance"][k], made["adversarial"][k] = distance, called
-    return made
-
-
-def attack(folder, id_, made, *, budgets=(0.1, 0.2), caveats=(), artifacts=(), **conditions):
-    """A run that measured what its table says."""
-    n, tried = len(made["id"]), made["attacked"]
-    eps = made["epsilon_fooled"]
-    bounds = tuple(
-        rate("robust_accuracy", int((tried & ~((eps >= 0) & (eps <= e))).sum()), n, caveats=caveats,
-             conditions={**LINF, "epsilon": e, **conditions})
-        for e in budgets
-    )  # fmt: skip
-    kept = EvidenceStore(folder).keep_table(f"{id_}.samples", made)
-    clean = rate("clean_accuracy", int(tried.sum()), n)
-    outcome = Measured(measurements=(clean, *bounds), artifacts=(kept, *artifacts))
-    return run_of(id_, outcome, cost=Cost(forward=80, backward=32))
 
 
 def shown(folder, *runs, rules=()):
@@ -532,6 +496,13 @@ def test_a_failure_stands_with_its_labels_confidences_and_factor(tmp_path):
         assert " ".join(words.split()) in seen.text, words
     assert "linf ε = 8/255" in seen.text
     assert sum(tag == "img" for tag, _ in seen.elements) == 1, "shown once, at the top"
+    place = f"picture-{shot.sha256[:12]}"
+    assert seen.ids.count(place) == 1
+    table = re.search(
+        r'<table class="samples">.*?</table>', html.render(record, tmp_path), re.DOTALL
+    )
+    first = re.search(r"<tbody>\s*<tr.*?</tr>", table.group(), re.DOTALL).group()
+    assert f'<a href="#{place}">3</a>' in first, "its row comes first and leads to it"
 
 
 @pytest.mark.parametrize(

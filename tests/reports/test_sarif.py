@@ -15,7 +15,8 @@ from dlaudit.reports.sarif import render
 SCHEMA = "DLAUDIT_SARIF_SCHEMA"
 PLACES = (
     os.environ.get(SCHEMA, ""),
-    "node_modules/@microsoft/jest-sarif/lib/schemas/sarif-2.1.0-rtm.5.json",
+    Path(__file__).parents[1]
+    / "browser/node_modules/@microsoft/jest-sarif/lib/schemas/sarif-2.1.0-rtm.5.json",
 )
 
 

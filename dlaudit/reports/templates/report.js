@@ -87,6 +87,7 @@
     if (target) {
       target.hidden = false;
       opened(target);
+      if (target.dataset.findingStatus) { all("details", target).forEach(opened); }
       target.scrollIntoView();
     }
   }
@@ -114,8 +115,12 @@
     summary.value = turned + " / " + fields.length + " " + words.turned;
   }
   rules.forEach(function (article) {
-    var rule = article.dataset.judged && JSON.parse(article.dataset.judged);
-    if (!rule || !rule.seen.length) { return; }
+    var told_of = article.dataset.judged && JSON.parse(article.dataset.judged);
+    if (!told_of || !told_of[4].length) { return; }
+    var rule = {
+      side: told_of[0] ? "least" : "most", threshold: told_of[1], level: told_of[2],
+      undefined: told_of[3], seen: told_of[4],
+    };
     var id = "threshold-" + fields.length;
     var input = make("input", { type: "number", step: "any", id: id, value: rule.threshold });
     var told = make("output", { for: id, class: "told" });
