@@ -242,9 +242,17 @@ def _catboost(file: Path) -> Opened:
         import catboost
     except ImportError as error:
         raise _missing(file, "catboost") from error
+    content = file.read_bytes()
+    # Its reader trusts the length behind the magic, and reads on behind the end of a file that is cut off.
+    expected = 8 + int.from_bytes(content[4:8], "little")
+    if len(content) < expected:
+        raise refusal(
+            file, expected=f"a whole model saved by CatBoost ({expected} bytes by its header)",
+            got=str(len(content)), hint="Was the file copied to its end?",
+        )  # fmt: skip
     booster = catboost.CatBoost()
     try:
-        booster.load_model(blob=file.read_bytes())
+        booster.load_model(blob=content)
         objective = str(booster.get_all_params()["loss_function"]).partition(":")[0]
         width = len(booster.feature_names_)
         odd = [*booster.get_cat_feature_indices(), *booster.get_text_feature_indices()]
