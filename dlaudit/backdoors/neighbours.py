@@ -5,6 +5,7 @@ Knows inputs and labels; never the audited model. Blind to poison that keeps its
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
@@ -33,7 +34,7 @@ def plain(x: np.ndarray) -> np.ndarray:
                 shape = [1] * x.ndim
                 shape[axis] = len(size)
                 x = np.add.reduceat(x, starts, axis=axis) / size.reshape(shape)
-    return x.reshape(len(x), -1).astype(np.float32)
+    return x.reshape(len(x), math.prod(x.shape[1:])).astype(np.float32)
 
 
 class Neighbourhood(NamedTuple):
