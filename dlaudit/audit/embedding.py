@@ -21,9 +21,13 @@ PIECE = 512
 def last_layer(module: nn.Module, x: Tensor) -> nn.Module | None:
     """The layer with weights that is called last: its input is the penultimate representation.
 
-    x: some inputs, for one pass. None where no layer below the module itself has weights.
+    x: some inputs, for one pass. None where no layer below the module itself has weights, and for
+    TorchScript, whose layers take no hooks.
     """
     import torch
+
+    if any(isinstance(part, torch.jit.ScriptModule) for part in module.modules()):
+        return None
 
     called: list[nn.Module] = []
 

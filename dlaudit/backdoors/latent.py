@@ -48,6 +48,8 @@ def activation_clusters(h: np.ndarray, rng: np.random.Generator) -> Clusters:
 
     reduced = Basis.of(h, most=10).on(h)
     seed = int(rng.integers(2**31))
+    if len(np.unique(reduced, axis=0)) < 2:
+        return Clusters(np.zeros(len(h), dtype=bool), 0.0)
     label = KMeans(2, n_init=4, random_state=seed).fit_predict(reduced)
     small = label == (label.mean() < 0.5)
     if not 0 < small.sum() < len(h):
@@ -88,7 +90,11 @@ class Whitening(NamedTuple):
 
     @classmethod
     def of(cls, h: np.ndarray, rng: np.random.Generator) -> Whitening:
-        """By the minimum covariance determinant (Rousseeuw 1984) of the principal components."""
+        """By the minimum covariance determinant (Rousseeuw 1984) of the principal components.
+
+        Where most rows have the same features (a tree's leaves), half of them spread nowhere: median and
+        plain covariance then. Trusted rows calibrate whatever is scored with it, so that only power is lost.
+        """
         import warnings
 
         from sklearn.covariance import MinCovDet
@@ -100,10 +106,14 @@ class Whitening(NamedTuple):
         with warnings.catch_warnings():
             # Of features with many ties the subset's covariance is singular: floored below.
             warnings.simplefilter("ignore")
-            fitted = MinCovDet(random_state=seed, support_fraction=0.75).fit(z[rows])
-        values, vectors = np.linalg.eigh(fitted.covariance_)
+            try:
+                fitted = MinCovDet(random_state=seed, support_fraction=0.75).fit(z[rows])
+                centre, spread = fitted.location_, fitted.covariance_
+            except ValueError:
+                centre, spread = np.median(z, axis=0), np.atleast_2d(np.cov(z, rowvar=False))
+        values, vectors = np.linalg.eigh(spread)
         floor = 1e-4 * max(float(values[-1]), 1e-12)
-        return cls(basis, fitted.location_, vectors / np.sqrt(np.maximum(values, floor)))
+        return cls(basis, centre, vectors / np.sqrt(np.maximum(values, floor)))
 
     def white(self, h: np.ndarray) -> np.ndarray:
         """Rows in units of the honest part's spread."""

@@ -152,3 +152,16 @@ def test_the_order_of_rows_changes_no_score(seed):
     assert spectral_signatures(h)[order] == pytest.approx(spectral_signatures(h[order]))
     assert quantum_entropy(h, h)[order] == pytest.approx(quantum_entropy(h[order], h[order]))
     assert two_components(h)[0] == pytest.approx(two_components(h[order])[0])
+
+
+def test_features_with_ties_have_a_spread_and_rows_that_are_all_alike_are_one_cluster():
+    """Leaves of a tree: nine rows in ten at one point, the tenth apart and still the farthest."""
+    h = np.zeros((100, 2))
+    h[:10] = 1.0
+    white = Whitening.of(h, rng()).white(h)
+    assert np.isfinite(white).all()
+    length = (white**2).sum(1)
+    assert length[:10].min() > length[10:].max()
+    alike = activation_clusters(np.ones((50, 3)), rng())
+    assert not alike.suspicious
+    assert not alike.small.any()
