@@ -21,8 +21,8 @@ DOORS = {"__init__", "__main__", "cli", "errors", "progress", "skeletons", "star
 
 VOCABULARY = {"dlaudit.errors", "dlaudit.audit.record"}
 BENCH = VOCABULARY | {
-    "dlaudit.audit.bench", "dlaudit.audit.embedding", "dlaudit.audit.evidence",
-    "dlaudit.audit.parts", "dlaudit.audit.statistics",
+    "dlaudit.audit.bench", "dlaudit.audit.curves", "dlaudit.audit.embedding",
+    "dlaudit.audit.evidence", "dlaudit.audit.parts", "dlaudit.audit.statistics",
 }  # fmt: skip
 """What a suite may know of the spine: where it works and how it speaks, never who calls it."""
 

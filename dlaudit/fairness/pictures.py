@@ -7,10 +7,10 @@ same numbers give the same bytes.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
-from html import escape
 from typing import NamedTuple
+
+from dlaudit.audit.curves import INK, axis, svg, text
 
 GROUPS = 14
 """Groups in one picture; the caption says how many stand in the tables alone."""
@@ -18,8 +18,8 @@ LINES = 7
 """Lines that can be told apart by their marks."""
 ROW, LABEL, PANEL, GAP, HEAD, FOOT = 24, 150, 190, 26, 44, 30
 WIDTH, HEIGHT, LEFT, TOP, BOTTOM = 460, 300, 56, 16, 44
-KEY, TICKS = 150, 4
-INK, FAINT = "#1b1b1b", "#9a9a9a"
+KEY = 150
+FAINT = "#9a9a9a"
 COLOURS = ("#1b5e8c", "#a8480f", "#3d6b21", "#6b3d82", "#7a5c00", "#80304d", "#46555e")
 
 
@@ -54,28 +54,28 @@ def forest_svg(names: Sequence[str], panels: Sequence[Panel], *, line: str) -> b
     """
     width = LABEL + len(panels) * (PANEL + GAP)
     height = HEAD + ROW * len(names) + FOOT
-    parts = [_text(4, HEAD + ROW * row + 16, _short(name)) for row, name in enumerate(names)]
+    parts = [text(4, HEAD + ROW * row + 16, _short(name)) for row, name in enumerate(names)]
     for place, panel in enumerate(panels):
         parts += _panel(panel, LABEL + place * (PANEL + GAP), len(names))
-    parts.append(_text(4, height - 8, f"dashed: {line}", colour=FAINT))
-    return _svg(width, height, parts)
+    parts.append(text(4, height - 8, f"dashed: {line}", colour=FAINT))
+    return svg(width, height, parts)
 
 
 def _panel(panel: Panel, left: float, rows: int) -> Iterable[str]:
     """One axis with a mark per group; n stands at the right of its row."""
     marks = [mark for mark in panel.marks if isinstance(mark, Mark)]
     ends = [end for mark in marks for end in (mark.low, mark.value, mark.high)]
-    low, high, ticks = _axis([*ends, *([] if panel.line is None else [panel.line])])
+    low, high, ticks = axis([*ends, *([] if panel.line is None else [panel.line])])
     inner = PANEL - 48
 
     def at(value: float) -> float:
         return left + inner * (value - low) / (high - low)
 
-    yield _text(left, 16, panel.title)
+    yield text(left, 16, panel.title)
     bottom = HEAD + ROW * rows
     for tick in ticks:
         yield f'<path d="M{at(tick):.1f} {HEAD - 6}V{bottom}" stroke="#e3e3e3"/>'
-        yield _text(at(tick), 33, f"{tick:g}", colour=FAINT, anchor="middle", size=10)
+        yield text(at(tick), 33, f"{tick:g}", colour=FAINT, anchor="middle", size=10)
     if panel.line is not None:
         yield (
             f'<path d="M{at(panel.line):.1f} {HEAD - 6}V{bottom}" stroke="{INK}" '
@@ -84,14 +84,14 @@ def _panel(panel: Panel, left: float, rows: int) -> Iterable[str]:
     for row, mark in enumerate(panel.marks):
         y = HEAD + ROW * row + 12
         if isinstance(mark, str):
-            yield _text(left, y + 4, mark, colour=FAINT, size=10)
+            yield text(left, y + 4, mark, colour=FAINT, size=10)
             continue
         yield (
             f'<path d="M{at(mark.low):.1f} {y}H{at(mark.high):.1f}" stroke="{INK}" '
             'stroke-width="1.5"/>'
         )
         yield f'<circle cx="{at(mark.value):.1f}" cy="{y}" r="3.5" fill="{INK}"/>'
-        yield _text(left + inner + 6, y + 4, f"n {mark.n:,}", colour=FAINT, size=10)
+        yield text(left + inner + 6, y + 4, f"n {mark.n:,}", colour=FAINT, size=10)
 
 
 def lines_svg(
@@ -108,8 +108,8 @@ def lines_svg(
     xs, ys = [point[0] for point in points], spread
     if diagonal:
         xs, ys = [0.0, 1.0, *xs], [0.0, 1.0, *ys]
-    x_low, x_high, x_ticks = _axis(xs)
-    y_low, y_high, y_ticks = _axis(ys)
+    x_low, x_high, x_ticks = axis(xs)
+    y_low, y_high, y_ticks = axis(ys)
     inner, tall = WIDTH - LEFT - 14, HEIGHT - TOP - BOTTOM
 
     def at_x(value: float) -> float:
@@ -122,12 +122,12 @@ def lines_svg(
     for tick in x_ticks:
         parts.append(f'<path d="M{at_x(tick):.1f} {TOP}V{TOP + tall}" stroke="#e3e3e3"/>')
         parts.append(
-            _text(at_x(tick), TOP + tall + 16, f"{tick:g}", colour=FAINT, anchor="middle", size=10)
+            text(at_x(tick), TOP + tall + 16, f"{tick:g}", colour=FAINT, anchor="middle", size=10)
         )
     for tick in y_ticks:
         parts.append(f'<path d="M{LEFT} {at_y(tick):.1f}H{LEFT + inner}" stroke="#e3e3e3"/>')
         parts.append(
-            _text(LEFT - 6, at_y(tick) + 4, f"{tick:g}", colour=FAINT, anchor="end", size=10)
+            text(LEFT - 6, at_y(tick) + 4, f"{tick:g}", colour=FAINT, anchor="end", size=10)
         )
     if diagonal:
         parts.append(
@@ -147,13 +147,13 @@ def lines_svg(
             parts.append(_mark(place, at_x(x), at_y(y), colour))
         y = TOP + 12 + 18 * place
         parts.append(_mark(place, WIDTH + 8, y - 4, colour))
-        parts.append(_text(WIDTH + 18, y, _short(line.name)))
-    parts.append(_text(LEFT + inner / 2, HEIGHT - 8, across, anchor="middle"))
+        parts.append(text(WIDTH + 18, y, _short(line.name)))
+    parts.append(text(LEFT + inner / 2, HEIGHT - 8, across, anchor="middle"))
     parts.append(
         f'<g transform="rotate(-90 12 {TOP + tall / 2:.1f})">'
-        f"{_text(12, TOP + tall / 2, up, anchor='middle')}</g>"
+        f"{text(12, TOP + tall / 2, up, anchor='middle')}</g>"
     )
-    return _svg(WIDTH + KEY, HEIGHT, parts)
+    return svg(WIDTH + KEY, HEIGHT, parts)
 
 
 def _mark(place: int, x: float, y: float, colour: str) -> str:
@@ -165,37 +165,6 @@ def _mark(place: int, x: float, y: float, colour: str) -> str:
     return f'<path transform="translate({x:.1f} {y:.1f})" d="{shapes[place]}" fill="{colour}"/>'
 
 
-def _axis(values: Sequence[float]) -> tuple[float, float, list[float]]:
-    """Ends and round ticks (steps of 1, 2 or 5 times 10^k) over all values."""
-    low, high = (min(values), max(values)) if values else (0.0, 1.0)
-    if high - low < 1e-9:
-        low, high = low - 0.05, high + 0.05
-    power = 1e-9
-    while power * 10 <= (high - low) / TICKS:
-        power *= 10
-    step = next(m * power for m in (1, 2, 5, 10) if m * power >= (high - low) / TICKS)
-    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    return first * step, last * step, [round(k * step, 9) for k in range(first, last + 1)]
-
-
 def _short(name: str) -> str:
     """A name that fits beside a row."""
     return name if len(name) <= 22 else f"{name[:21]}…"
-
-
-def _text(
-    x: float, y: float, words: str, *, colour: str = INK, anchor: str = "start", size: int = 12
-) -> str:
-    return (
-        f'<text x="{x:.1f}" y="{y:.1f}" fill="{colour}" font-size="{size}" '
-        f'text-anchor="{anchor}">{escape(words)}</text>'
-    )
-
-
-def _svg(width: float, height: float, parts: Iterable[str]) -> bytes:
-    """A picture on white, so that it can be read on any page."""
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height:.0f}" '
-        f'width="{width:.0f}" height="{height:.0f}" font-family="sans-serif">'
-        f'<rect width="100%" height="100%" fill="#fff"/>{"".join(parts)}</svg>'
-    ).encode()

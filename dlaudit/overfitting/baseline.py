@@ -52,7 +52,7 @@ class Baseline(Check, frozen=True, kw_only=True):
         """Fit each method on the training rows and compare it on the test rows."""
         import numpy as np
 
-        from dlaudit.overfitting.curves import intervals_svg
+        from dlaudit.audit.curves import intervals_svg
         from dlaudit.overfitting.via_sklearn import fitted
 
         answers = bench.answers("test")

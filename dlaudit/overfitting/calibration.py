@@ -151,8 +151,8 @@ class Calibration(Check, frozen=True, kw_only=True):
 
     def _pictures(self, bench: Bench, sure: np.ndarray, hit: np.ndarray) -> Iterator[Artifact]:
         """The reliability diagram and the risk-coverage curve."""
+        from dlaudit.audit.curves import Curve, curves_svg, thinned
         from dlaudit.overfitting import confidence
-        from dlaudit.overfitting.curves import Curve, curves_svg, thinned
 
         found = confidence.binned(sure, hit, self.bins)
         points = []

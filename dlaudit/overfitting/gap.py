@@ -196,7 +196,7 @@ def _losses(train: Answers, test: Answers, caveats: tuple[Caveat, ...]) -> Itera
 
 def _picture(bench: Bench, gaps: Sequence[Yielded]) -> Artifact:
     """The gap of everybody and of each class, with its interval."""
-    from dlaudit.overfitting.curves import intervals_svg
+    from dlaudit.audit.curves import intervals_svg
 
     rows = [
         (one.slice.get("class", "all classes"), one.value, one.interval.low, one.interval.high)

@@ -268,8 +268,8 @@ def _exact(
 
 def _picture(bench: Bench, log: Log) -> Iterator[Artifact]:
     """The losses over time, with the best epoch marked and, where it was declared, the shipped one."""
+    from dlaudit.audit.curves import Curve, Upright, curves_svg, thinned
     from dlaudit.overfitting import turning
-    from dlaudit.overfitting.curves import Curve, Upright, curves_svg, thinned
 
     curves = [
         Curve(name, thinned(list(zip(one.at, one.values, strict=True))))

@@ -173,7 +173,7 @@ def _picture(bench: Bench, found: dict[str, np.ndarray]) -> Artifact:
     """How many inputs of each kind are answered with at least a confidence."""
     import numpy as np
 
-    from dlaudit.overfitting.curves import Curve, curves_svg
+    from dlaudit.audit.curves import Curve, curves_svg
 
     grid = np.linspace(0, 1, 101)
     curves = [

@@ -66,12 +66,12 @@ def curves_svg(
     for tick in x_ticks:
         parts.append(_path(f"M{at_x(tick):.1f} {TOP}V{TOP + tall}", "#e3e3e3"))
         parts.append(
-            _text(at_x(tick), TOP + tall + 16, f"{tick:g}", colour=FAINT, anchor="middle", size=10)
+            text(at_x(tick), TOP + tall + 16, f"{tick:g}", colour=FAINT, anchor="middle", size=10)
         )
     for tick in y_ticks:
         parts.append(_path(f"M{LEFT} {at_y(tick):.1f}H{LEFT + inner}", "#e3e3e3"))
         parts.append(
-            _text(LEFT - 6, at_y(tick) + 4, f"{tick:g}", colour=FAINT, anchor="end", size=10)
+            text(LEFT - 6, at_y(tick) + 4, f"{tick:g}", colour=FAINT, anchor="end", size=10)
         )
     if diagonal:
         ends = f"M{at_x(0):.1f} {at_y(0):.1f}L{at_x(1):.1f} {at_y(1):.1f}"
@@ -90,19 +90,19 @@ def curves_svg(
                     f'<circle cx="{at_x(x):.1f}" cy="{at_y(y):.1f}" r="3" fill="{colour}"/>'
                 )
         parts.append(_path(f"M{WIDTH + 2} {row - 4}h18", colour, dash=dash, width=1.8))
-        parts.append(_text(WIDTH + 26, row, curve.name))
+        parts.append(text(WIDTH + 26, row, curve.name))
         row += 20
     for line in uprights:
         parts.append(_path(f"M{at_x(line.x):.1f} {TOP}V{TOP + tall}", INK, dash="3 3"))
         parts.append(
-            _text(at_x(line.x) + 4, TOP + 10 + 12 * uprights.index(line), line.name, size=10)
+            text(at_x(line.x) + 4, TOP + 10 + 12 * uprights.index(line), line.name, size=10)
         )
-    parts.append(_text(LEFT + inner / 2, HEIGHT - 8, across, anchor="middle"))
+    parts.append(text(LEFT + inner / 2, HEIGHT - 8, across, anchor="middle"))
     parts.append(
         f'<g transform="rotate(-90 12 {TOP + tall / 2:.1f})">'
-        f"{_text(12, TOP + tall / 2, up, anchor='middle')}</g>"
+        f"{text(12, TOP + tall / 2, up, anchor='middle')}</g>"
     )
-    return _svg(WIDTH + KEY, HEIGHT, parts)
+    return svg(WIDTH + KEY, HEIGHT, parts)
 
 
 def intervals_svg(
@@ -119,16 +119,16 @@ def intervals_svg(
     parts = []
     for tick in ticks:
         parts.append(_path(f"M{at(tick):.1f} 24V{bottom}", "#e3e3e3"))
-        parts.append(_text(at(tick), 16, f"{tick:g}", colour=FAINT, anchor="middle", size=10))
+        parts.append(text(at(tick), 16, f"{tick:g}", colour=FAINT, anchor="middle", size=10))
     if line is not None:
         parts.append(_path(f"M{at(line):.1f} 24V{bottom}", INK, dash="4 3"))
     for place, (name, value, left, right) in enumerate(rows):
         y = 34 + ROW * place + 8
-        parts.append(_text(4, y + 4, name))
+        parts.append(text(4, y + 4, name))
         parts.append(_path(f"M{at(left):.1f} {y}H{at(right):.1f}", INK, width=1.5))
         parts.append(f'<circle cx="{at(value):.1f}" cy="{y}" r="3.5" fill="{INK}"/>')
-    parts.append(_text(LABEL + inner / 2, bottom + 20, across, anchor="middle"))
-    return _svg(LABEL + inner + 24, bottom + 30, parts)
+    parts.append(text(LABEL + inner / 2, bottom + 20, across, anchor="middle"))
+    return svg(LABEL + inner + 24, bottom + 30, parts)
 
 
 def thinned(points: Sequence[tuple[float, ...]], most: int = 200) -> list[tuple[float, ...]]:
@@ -157,16 +157,17 @@ def _path(way: str, colour: str, *, dash: str = "", width: float = 1) -> str:
     return f'<path d="{way}" fill="none" stroke="{colour}" stroke-width="{width:g}"{dashed}/>'
 
 
-def _text(
+def text(
     x: float, y: float, words: str, *, colour: str = INK, anchor: str = "start", size: int = 12
 ) -> str:
+    """Words at a place, as an element of a picture."""
     return (
         f'<text x="{x:.1f}" y="{y:.1f}" fill="{colour}" font-size="{size}" '
         f'text-anchor="{anchor}">{escape(words)}</text>'
     )
 
 
-def _svg(width: float, height: float, parts: Iterable[str]) -> bytes:
+def svg(width: float, height: float, parts: Iterable[str]) -> bytes:
     """A picture on white, so that it can be read on any page."""
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height:.0f}" '
