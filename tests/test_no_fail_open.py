@@ -38,7 +38,7 @@ CHECKS = sorted(
 )
 
 ASK_NO_MODEL = {
-    "data_quality.columns", "data_quality.leakage",
+    "backdoors.susceptibility", "data_quality.columns", "data_quality.leakage",
     "overfitting.canaries", "overfitting.data_size", "overfitting.history", "overfitting.random_labels",
 }  # fmt: skip
 """Checks that never ask the model: nothing that it does can disturb them."""

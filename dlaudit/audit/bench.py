@@ -267,6 +267,22 @@ class Bench:
             raise TooManyTrainings(message)
         return model
 
+    def beside(self, model: Model, train: Batch, *, run: str) -> Bench:
+        """A bench with another model and other training rows, for a check that runs a check as ``run``.
+
+        What is measured there is the caller's: evidence that it keeps stays in the cache, out of the
+        record, and passes are counted where the model counts them.
+        """
+        from dlaudit.audit.evidence import EvidenceStore
+        from dlaudit.audit.training import WithTraining
+
+        folder = self.cache / "beside"
+        return Bench(
+            Subject(model, WithTraining(self.data, train)), run=run, plan_seed=self._plan_seed,
+            store=EvidenceStore(folder), cache=folder, block=self.block, context=self.context,
+            registry=self._registry, root=self._root,
+        )  # fmt: skip
+
     def keep(
         self, name: str, content: bytes, *, media_type: str, caption: str = "", alt: str = ""
     ) -> Artifact:

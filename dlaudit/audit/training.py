@@ -91,6 +91,25 @@ class TrainingSet(Dataset):
         return len(self.y)
 
 
+class WithTraining(Dataset):
+    """A data set with other rows in the place of its split ``train``."""
+
+    def __init__(self, data: Dataset, train: Batch) -> None:
+        """data: all other splits."""
+        self.data, self.train = data, TrainingSet(train, data)
+        self.classes, self.offers = data.classes, data.offers | {TRAIN}
+        parts = [("data", data.card.fingerprint), ("train", self.train.card.fingerprint)]
+        self.card = msgspec.structs.replace(data.card, fingerprint=fingerprint(parts))
+
+    def batches(self, split: str = "test") -> Iterator[Batch]:
+        """See ``Dataset.batches``."""
+        yield from self.train.batches() if split == TRAIN else self.data.batches(split)
+
+    def size(self, split: str = "test") -> int:
+        """See ``Dataset.size``."""
+        return self.train.size() if split == TRAIN else self.data.size(split)
+
+
 def samples_digest(batch: Batch) -> str:
     """The identity of samples: every field, in its order."""
     import numpy as np
