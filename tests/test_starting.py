@@ -53,7 +53,9 @@ def test_the_plan_runs_unchanged(files):
         "use": "torch",
         "args": {"file": "net.py:build", "weights": "net.safetensors", "bounds": [0, 1]},
     }
-    without_training = ("data_quality.drift", "data_quality.duplicates", "data_quality.leakage")
+    without_training = (
+        "backdoors.scan", "data_quality.drift", "data_quality.duplicates", "data_quality.leakage",
+    )  # fmt: skip
     assert plan["checks"] == {
         run: {"enabled": False} for run in ("explain.shortcut", *without_training)
     }
