@@ -234,7 +234,7 @@ def test_killed_between_two_touches_of_the_disk(
 def test_killed_between_every_two_touches_of_the_disk(
     part: int, touches: int, tmp_path: Path, plug: Path, uninterrupted: Path
 ) -> None:
-    sites = {k: Site(tmp_path / str(k), plug) for k in range(part + 1, touches + 1, 4)}
+    sites = {k: Site(tmp_path / str(k), plug) for k in (0, *range(part + 1, touches + 1, 4))}
     for site in sites.values():
         site.open_gates()
     any_site = Site(tmp_path / "{}", plug)
@@ -242,7 +242,9 @@ def test_killed_between_every_two_touches_of_the_disk(
     counts, script = ",".join(map(str, sites)), str(plug.with_name("cut_off.py"))
     command = [sys.executable, script, counts, str(any_site.out), *words]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert ended.stdout.split("\n")[:-1] == [f"{k} {-signal.SIGKILL}" for k in sites], ended
+    assert sites.pop(0).finished() == RUNS + 1, ended
+    told = [line for line in ended.stdout.splitlines() if line.startswith("ended ")]
+    assert told == [f"ended {k} {-signal.SIGKILL}" for k in sites], ended
     for site in sites.values():
         goes_on(site, uninterrupted, before=site.ran(), finished=site.finished())
 

@@ -2,8 +2,8 @@
 
 Whatever Python does with a file is announced to audit hooks beforehand, so every moment between two
 changes on disk can be reached. With COUNTS 0 nothing is killed and the number of touches is printed.
-Of several counts, ``3,4,5``, each is a process forked from this one, which has imported everything; in the
-arguments and the folder, ``{}`` stands for the count.
+Of several counts, ``0,3,4``, the first is run here, so that everything is imported, and each of the others
+in a process forked from this one; in the arguments and the folder, ``{}`` stands for the count.
 """
 
 from __future__ import annotations
@@ -39,24 +39,23 @@ def cut_off(last: int, folder: str, arguments: list[str]) -> None:
 
 
 def main() -> None:
-    """One run here, or one in a fork for each of several counts; prints how each fork ended."""
+    """One run here, and one in a fork for each further count; prints how each fork ended."""
     counts, *words = sys.argv[1:]
-    if "," not in counts:
-        cut_off(int(counts), words[0], words[1:])
-        return
-    import torch  # noqa: F401  # what takes its time
-
-    import dlaudit.audit.engine
-    import dlaudit.models.torch_model  # noqa: F401
-
     for count in counts.split(","):
         folder, *arguments = (word.replace("{}", count) for word in words)
-        child = os.fork()
-        if not child:
+        child = os.fork() if count != counts.split(",")[0] else None
+        if child:
+            print("ended", count, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+            continue
+        if "," in counts:
             os.chdir(Path(folder).parent)
+        try:
             cut_off(int(count), folder, arguments)
+        except SystemExit:
+            if "," not in counts:
+                raise
+        if child == 0:
             os._exit(0)
-        print(count, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 
 
 main()
