@@ -55,7 +55,11 @@ PACKAGE = "dlaudit.audit"
 TESTS = {
     "judge": ("tests/audit/test_judge.py",),
     "findings": ("tests/audit/test_findings.py",),
-    "statistics": ("tests/audit/test_statistics.py", "tests/audit/test_confidence_sequence.py"),
+    "statistics": (
+        "tests/audit/test_statistics.py",
+        "tests/audit/test_confidence_sequence.py",
+        "tests/audit/test_two_samples_apart.py",
+    ),
 }
 """Module -> the tests that must notice; the slow coverage simulation is left out."""
 PATIENCE = 10

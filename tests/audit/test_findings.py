@@ -212,6 +212,23 @@ class TestFind:
         assert one.verdicts == ("r",)
         assert one.limits.startswith("1 rule: 1 passed. ")
 
+    def test_four_scopes_are_spelled_out_and_the_rest_is_counted(self):
+        """Sizes of one rule: nine alone, five to nine together."""
+        other = msgspec.structs.replace(SEEN, n=5)
+        rules = [
+            Rule(id=f"r{k}", run=f"run{k}", measurement="m", at_least=0, requirements=("aia:x",))
+            for k in range(7)
+        ]
+        verdicts = [
+            said("pass", "r0", seen=(SEEN, other)),
+            *(said("pass", f"r{k}") for k in range(1, 7)),
+        ]
+        for count, end in ((4, "run3 m, n = 9."), (5, "; and 1 more."), (7, "; and 3 more.")):
+            (one,) = find([item()], rules[:count], verdicts[:count], [], today=TODAY)
+            spoken = "run0 m, n = 5 to 9; run1 m, n = 9; run2 m, n = 9; run3 m, n = 9"
+            assert f"Tested in this scope only: {spoken}" in one.limits
+            assert one.limits.endswith(end), one.limits
+
     def test_each_gets_its_own_date_of_application_by_the_declared_route(self):
         by_route = "annex_iii:2027-12-02;annex_i:2028-08-02"
         items = [item("old", applies_from="2025-02-02"), item("new", applies_from=by_route)]
