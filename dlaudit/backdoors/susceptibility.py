@@ -6,7 +6,7 @@ training alone: almost any learns a trigger. An audit that does not see one that
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple
 
 from msgspec import Meta
@@ -42,6 +42,26 @@ class Case(NamedTuple):
     low: float
     high: float
     seen: dict[str, bool]
+
+
+class Ground(NamedTuple):
+    """What every planted training is compared on.
+
+    hosts: (n,) test rows of other classes than the target; right: (n,) those that the unpoisoned
+    training decides rightly.
+    """
+
+    train: Batch
+    test: Batch
+    target: int
+    hosts: np.ndarray
+    right: np.ndarray
+
+    def called(self, model: Model, trigger: Trigger) -> np.ndarray:
+        """(m,) bool: which of the triggered rows of other classes are called to the target."""
+        triggered = self.test._replace(x=trigger.put(self.test.x))
+        found: np.ndarray = model.decide(triggered).predicted[self.hosts] == self.target
+        return found
 
 
 class Susceptibility(Check, frozen=True, kw_only=True):
@@ -104,55 +124,16 @@ class Susceptibility(Check, frozen=True, kw_only=True):
             one: _suspected(one, bench, plain, train) for one in self.detectors
         }
         doubts = tuple(_doubts(bench, accused))
+        ground = Ground(
+            train, test, target, test.y != target, plain.decide(test).predicted == test.y
+        )
         cases: list[Case] = []
-        hosts = test.y != target
         for family in families:
             trigger = planting.trigger(family, train.x, bench.rng(f"trigger, {family}"))
+            before = ground.called(plain, trigger)
             for rate in sorted(set(self.rates)):
-                count = planting.how_many(family, train.y, rate, target)
-                conditions: dict[str, Scalar] = {
-                    "family": family, "rate": rate, "poisoned_rows": count,
-                    "target": bench.classes[target], "trained_on": len(train.y),
-                }  # fmt: skip
-                if count < FEWEST:
-                    reason = (
-                        f"{count} poisoned rows, fewer than {FEWEST}: more training rows are needed"
-                    )
-                    for name in PER_MODEL:
-                        yield Undefined(name=name, reason=reason, conditions=conditions)
-                    continue
-                bad = planting.poisoned(
-                    train.x, train.y, trigger, target=target, count=count,
-                    rng=bench.rng(f"rows, {family}, {rate}"),
-                )  # fmt: skip
-                learned = train._replace(x=bad.x, y=bad.y)
-                model = bench.trained(learned)
-                works = _called(model, test, trigger, hosts, target)
-                before = _called(plain, test, trigger, hosts, target)
-                n, hits = len(works), int(works.sum())
-                interval = wilson(hits, n)
-                yield Measurement(
-                    name="attack_success", value=hits / n, n=n, interval=interval, direction="lower",
-                    conditions=conditions, caveats=doubts,
-                )  # fmt: skip
-                yield _paired("success_gain", (works, before), "lower", conditions, doubts)
-                right, fine = (one.decide(test).predicted == test.y for one in (model, plain))
-                yield _paired("accuracy_change", (right, fine), "higher", conditions, doubts)
-                seen: dict[str, bool] = {}
-                for detector in self.detectors:
-                    suspected = _suspected(detector, bench, model, learned)
-                    stated = {**conditions, "detector": detector}
-                    if isinstance(suspected, str):
-                        yield Undefined(name="detected", reason=suspected, conditions=stated)
-                        continue
-                    seen[detector] = bench.classes[target] in suspected
-                    yield Measurement(
-                        name="detected", value=float(seen[detector]), n=1, direction="higher",
-                        exact="whether this detector suspects the target in this model",
-                        conditions={**stated, "others_suspected": len(suspected - {bench.classes[target]})},
-                        caveats=doubts,
-                    )  # fmt: skip
-                cases.append(Case(family, rate, count, hits / n, interval.low, interval.high, seen))
+                case = yield from self._planted(bench, ground, trigger, before, rate, doubts)
+                cases += [case] if case else []
         yield from self._overall(cases, accused, doubts)
         yield bench.keep_table(
             f"{bench.run}.models",
@@ -168,6 +149,59 @@ class Susceptibility(Check, frozen=True, kw_only=True):
         )  # fmt: skip
         if cases:
             yield _picture(bench, cases)
+
+    def _planted(  # noqa: PLR0917  (one call, in the loop over families and rates)
+        self, bench: Bench, ground: Ground, trigger: Trigger, before: np.ndarray, rate: float,
+        doubts: tuple[Caveat, ...],
+    ) -> Generator[Yielded, None, Case | None]:  # fmt: skip
+        """One training on planted poison: what it learned, and who notices; None with too few rows.
+
+        before: which triggered rows the unpoisoned training calls to the target.
+        """
+        from dlaudit.backdoors import planting
+
+        train, test, target = ground.train, ground.test, ground.target
+        family, wanted = trigger.family, bench.classes[target]
+        count = planting.how_many(family, train.y, rate, target)
+        conditions: dict[str, Scalar] = {
+            "family": family, "rate": rate, "poisoned_rows": count, "target": wanted,
+            "trained_on": len(train.y),
+        }  # fmt: skip
+        if count < FEWEST:
+            reason = f"{count} poisoned rows, fewer than {FEWEST}: more training rows are needed"
+            for name in PER_MODEL:
+                yield Undefined(name=name, reason=reason, conditions=conditions)
+            return None
+        bad = planting.poisoned(
+            train.x, train.y, trigger, target=target, count=count,
+            rng=bench.rng(f"rows, {family}, {rate}"),
+        )  # fmt: skip
+        learned = train._replace(x=bad.x, y=bad.y)
+        model = bench.trained(learned)
+        works = ground.called(model, trigger)
+        n, hits = len(works), int(works.sum())
+        interval = wilson(hits, n)
+        yield Measurement(
+            name="attack_success", value=hits / n, n=n, interval=interval, direction="lower",
+            conditions=conditions, caveats=doubts,
+        )  # fmt: skip
+        yield _paired("success_gain", (works, before), "lower", conditions, doubts)
+        right = model.decide(test).predicted == test.y
+        yield _paired("accuracy_change", (right, ground.right), "higher", conditions, doubts)
+        seen: dict[str, bool] = {}
+        for detector in self.detectors:
+            suspected = _suspected(detector, bench, model, learned)
+            stated = {**conditions, "detector": detector}
+            if isinstance(suspected, str):
+                yield Undefined(name="detected", reason=suspected, conditions=stated)
+                continue
+            seen[detector] = wanted in suspected
+            yield Measurement(
+                name="detected", value=float(seen[detector]), n=1, direction="higher",
+                exact="whether this detector suspects the target in this model",
+                conditions={**stated, "others_suspected": len(suspected - {wanted})}, caveats=doubts,
+            )  # fmt: skip
+        return Case(family, rate, count, hits / n, interval.low, interval.high, seen)
 
     def _overall(
         self, cases: list[Case], accused: dict[str, set[str] | str], doubts: tuple[Caveat, ...]
@@ -224,15 +258,6 @@ def _unfit(bench: Bench, x: np.ndarray, families: tuple[str, ...]) -> str | None
     if not table and x.ndim < 3:
         return f"inputs of shape {x.shape[1:]} are neither a table nor pictures"
     return None
-
-
-def _called(
-    model: Model, test: Batch, trigger: Trigger, hosts: np.ndarray, target: int
-) -> np.ndarray:
-    """(n,) bool: which of the triggered rows of other classes are called to the target."""
-    triggered = test._replace(x=trigger.put(test.x))
-    found: np.ndarray = model.decide(triggered).predicted[hosts] == target
-    return found
 
 
 def _suspected(detector: str, bench: Bench, model: Model, train: Batch) -> set[str] | str:
