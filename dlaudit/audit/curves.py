@@ -7,7 +7,7 @@ the same bytes.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from html import escape
 from typing import NamedTuple
 
@@ -50,6 +50,43 @@ def curves_svg(
     points = [point for curve in curves for point in curve.points]
     xs = [point[0] for point in points] + [line.x for line in uprights]
     ys = [y for point in points for y in point[1:]] + [0.0] * from_zero
+    at_x, at_y, parts = framed(xs, ys, across=across, up=up, diagonal=diagonal)
+    row = TOP + 12
+    for place, curve in enumerate(curves[: len(COLOURS)]):
+        colour, dash = COLOURS[place], DASHES[place]
+        path = "M" + "L".join(f"{at_x(p[0]):.1f} {at_y(p[1]):.1f}" for p in curve.points)
+        parts.append(_path(path, colour, dash=dash, width=1.8))
+        for x, y, *ends_of in curve.points:
+            if ends_of:
+                low, high = ends_of
+                parts.append(_path(f"M{at_x(x):.1f} {at_y(low):.1f}V{at_y(high):.1f}", colour))
+            if curve.marks:
+                parts.append(
+                    f'<circle cx="{at_x(x):.1f}" cy="{at_y(y):.1f}" r="3" fill="{colour}"/>'
+                )
+        parts.append(_path(f"M{WIDTH + 2} {row - 4}h18", colour, dash=dash, width=1.8))
+        parts.append(text(WIDTH + 26, row, curve.name))
+        row += 20
+    for line in uprights:
+        parts.append(_path(f"M{at_x(line.x):.1f} {TOP}V{HEIGHT - BOTTOM}", INK, dash="3 3"))
+        parts.append(
+            text(at_x(line.x) + 4, TOP + 10 + 12 * uprights.index(line), line.name, size=10)
+        )
+    return svg(WIDTH + KEY, HEIGHT, parts)
+
+
+class Frame(NamedTuple):
+    """Where values stand in a picture, and what is drawn of the frame: grid, ticks, words, x = y."""
+
+    at_x: Callable[[float], float]
+    at_y: Callable[[float], float]
+    parts: list[str]
+
+
+def framed(
+    xs: Sequence[float], ys: Sequence[float], *, across: str, up: str, diagonal: bool = False
+) -> Frame:
+    """The frame around all these values, WIDTH by HEIGHT; what stands in it is drawn by the caller."""
     if diagonal:
         xs, ys = [0.0, 1.0, *xs], [0.0, 1.0, *ys]
     x_low, x_high, x_ticks = axis(xs)
@@ -76,33 +113,12 @@ def curves_svg(
     if diagonal:
         ends = f"M{at_x(0):.1f} {at_y(0):.1f}L{at_x(1):.1f} {at_y(1):.1f}"
         parts.append(_path(ends, INK, dash="4 3"))
-    row = TOP + 12
-    for place, curve in enumerate(curves[: len(COLOURS)]):
-        colour, dash = COLOURS[place], DASHES[place]
-        path = "M" + "L".join(f"{at_x(p[0]):.1f} {at_y(p[1]):.1f}" for p in curve.points)
-        parts.append(_path(path, colour, dash=dash, width=1.8))
-        for x, y, *ends_of in curve.points:
-            if ends_of:
-                low, high = ends_of
-                parts.append(_path(f"M{at_x(x):.1f} {at_y(low):.1f}V{at_y(high):.1f}", colour))
-            if curve.marks:
-                parts.append(
-                    f'<circle cx="{at_x(x):.1f}" cy="{at_y(y):.1f}" r="3" fill="{colour}"/>'
-                )
-        parts.append(_path(f"M{WIDTH + 2} {row - 4}h18", colour, dash=dash, width=1.8))
-        parts.append(text(WIDTH + 26, row, curve.name))
-        row += 20
-    for line in uprights:
-        parts.append(_path(f"M{at_x(line.x):.1f} {TOP}V{TOP + tall}", INK, dash="3 3"))
-        parts.append(
-            text(at_x(line.x) + 4, TOP + 10 + 12 * uprights.index(line), line.name, size=10)
-        )
     parts.append(text(LEFT + inner / 2, HEIGHT - 8, across, anchor="middle"))
     parts.append(
         f'<g transform="rotate(-90 12 {TOP + tall / 2:.1f})">'
         f"{text(12, TOP + tall / 2, up, anchor='middle')}</g>"
     )
-    return svg(WIDTH + KEY, HEIGHT, parts)
+    return Frame(at_x, at_y, parts)
 
 
 def intervals_svg(

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from dlaudit.audit.curves import INK, svg
+
 if TYPE_CHECKING:
     from dlaudit.audit.bench import Bench
     from dlaudit.data_quality.rows import Rows
@@ -21,7 +23,7 @@ PAIRS, CELLS = 12, 6
 """Pairs in one picture, and cells of a row in one."""
 SIDE, GAP, LINE = 96, 10, 13
 ROW, LABEL, WIDE, NUMBER = 22, 150, 360, 130
-INK, FAINT, GREY, MARKED = "#1b1b1b", "#767676", "#d9d9d9", "#f3e3b3"
+FAINT, GREY, MARKED = "#767676", "#d9d9d9", "#f3e3b3"
 
 
 class Bar(NamedTuple):
@@ -117,7 +119,7 @@ def cells_svg(
     parts.append(
         _text(4, y + 14, f"{more} further columns are not shown." if more > 0 else "", colour=FAINT)
     )
-    return _svg(width, y + 24, parts)
+    return svg(width, y + 24, parts)
 
 
 def ranking_svg(bars: Sequence[Bar], *, across: str) -> bytes:
@@ -136,7 +138,7 @@ def ranking_svg(bars: Sequence[Bar], *, across: str) -> bytes:
     foot = 30 + ROW * len(bars)
     parts.append(f'<path d="M{LABEL} 14V{foot - 8}" stroke="{GREY}"/>')
     parts.append(_text(LABEL, foot + 10, f"0 to {top:.3g}: {across}", colour=FAINT))
-    return _svg(LABEL + WIDE + NUMBER, foot + 20, parts)
+    return svg(LABEL + WIDE + NUMBER, foot + 20, parts)
 
 
 def _short(name: str, most: int) -> str:
@@ -145,12 +147,3 @@ def _short(name: str, most: int) -> str:
 
 def _text(x: float, y: float, words: str, *, colour: str = INK) -> str:
     return f'<text x="{x:.1f}" y="{y:.1f}" fill="{colour}" font-size="12">{escape(words)}</text>'
-
-
-def _svg(width: float, height: float, parts: Sequence[str]) -> bytes:
-    """A picture on white, so that it can be read on any page."""
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height:.0f}" '
-        f'width="{width:.0f}" height="{height:.0f}" font-family="sans-serif">'
-        f'<rect width="100%" height="100%" fill="#fff"/>{"".join(parts)}</svg>'
-    ).encode()

@@ -10,14 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from dlaudit.audit.curves import INK, axis, svg, text
+from dlaudit.audit.curves import HEIGHT, INK, TOP, WIDTH, axis, framed, svg, text
 
 GROUPS = 14
 """Groups in one picture; the caption says how many stand in the tables alone."""
 LINES = 7
 """Lines that can be told apart by their marks."""
 ROW, LABEL, PANEL, GAP, HEAD, FOOT = 24, 150, 190, 26, 44, 30
-WIDTH, HEIGHT, LEFT, TOP, BOTTOM = 460, 300, 56, 16, 44
 KEY = 150
 FAINT = "#9a9a9a"
 COLOURS = ("#1b5e8c", "#a8480f", "#3d6b21", "#6b3d82", "#7a5c00", "#80304d", "#46555e")
@@ -104,36 +103,8 @@ def lines_svg(
     """Lines of groups in one frame, told apart by colour and mark; ``diagonal`` draws x = y."""
     shown = lines[:LINES]
     points = [point for line in shown for point in line.points]
-    spread = [y for point in points for y in point[1:]]
-    xs, ys = [point[0] for point in points], spread
-    if diagonal:
-        xs, ys = [0.0, 1.0, *xs], [0.0, 1.0, *ys]
-    x_low, x_high, x_ticks = axis(xs)
-    y_low, y_high, y_ticks = axis(ys)
-    inner, tall = WIDTH - LEFT - 14, HEIGHT - TOP - BOTTOM
-
-    def at_x(value: float) -> float:
-        return LEFT + inner * (value - x_low) / (x_high - x_low)
-
-    def at_y(value: float) -> float:
-        return TOP + tall * (1 - (value - y_low) / (y_high - y_low))
-
-    parts = []
-    for tick in x_ticks:
-        parts.append(f'<path d="M{at_x(tick):.1f} {TOP}V{TOP + tall}" stroke="#e3e3e3"/>')
-        parts.append(
-            text(at_x(tick), TOP + tall + 16, f"{tick:g}", colour=FAINT, anchor="middle", size=10)
-        )
-    for tick in y_ticks:
-        parts.append(f'<path d="M{LEFT} {at_y(tick):.1f}H{LEFT + inner}" stroke="#e3e3e3"/>')
-        parts.append(
-            text(LEFT - 6, at_y(tick) + 4, f"{tick:g}", colour=FAINT, anchor="end", size=10)
-        )
-    if diagonal:
-        parts.append(
-            f'<path d="M{at_x(0):.1f} {at_y(0):.1f}L{at_x(1):.1f} {at_y(1):.1f}" stroke="{INK}" '
-            'stroke-dasharray="4 3"/>'
-        )
+    xs, ys = [point[0] for point in points], [y for point in points for y in point[1:]]
+    at_x, at_y, parts = framed(xs, ys, across=across, up=up, diagonal=diagonal)
     for place, line in enumerate(shown):
         colour = COLOURS[place]
         path = "L".join(f"{at_x(x):.1f} {at_y(y):.1f}" for x, y, *_ in line.points)
@@ -148,11 +119,6 @@ def lines_svg(
         y = TOP + 12 + 18 * place
         parts.append(_mark(place, WIDTH + 8, y - 4, colour))
         parts.append(text(WIDTH + 18, y, _short(line.name)))
-    parts.append(text(LEFT + inner / 2, HEIGHT - 8, across, anchor="middle"))
-    parts.append(
-        f'<g transform="rotate(-90 12 {TOP + tall / 2:.1f})">'
-        f"{text(12, TOP + tall / 2, up, anchor='middle')}</g>"
-    )
     return svg(WIDTH + KEY, HEIGHT, parts)
 
 
