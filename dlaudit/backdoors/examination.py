@@ -14,8 +14,9 @@ import numpy as np
 
 from dlaudit.audit.bench import Answers, Bench
 from dlaudit.backdoors.anomaly import log_anomaly, ratios, threshold
+from dlaudit.backdoors.forms import AnyTrigger
 from dlaudit.backdoors.screening import CONTROLS, PART, cheapest, rounds
-from dlaudit.backdoors.triggers import Search, Trigger
+from dlaudit.backdoors.triggers import Search
 
 POOL = 256
 """At most so many rows of the search half are used for one class."""
@@ -52,7 +53,7 @@ class Candidate(NamedTuple):
 class Found(NamedTuple):
     """One search of one class. norm: infinite without a trigger; called: (len(unused),) bool."""
 
-    trigger: Trigger | None
+    trigger: AnyTrigger | None
     norm: float
     called: np.ndarray
 

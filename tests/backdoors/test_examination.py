@@ -198,7 +198,7 @@ def test_halves_share_no_row_and_hold_every_class_alike(bench_of):
 
 def test_the_cheapest_of_several_runs_counts(monkeypatch, bench_of):
     """Every run draws for itself; a run that found nothing is no reason to give up."""
-    from dlaudit.backdoors.triggers import Trigger
+    from dlaudit.backdoors.forms import Trigger
 
     class Scripted:
         def triggers(self, targets, pools, generators):

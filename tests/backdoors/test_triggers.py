@@ -6,7 +6,8 @@ import torch
 from planted_digits import patched
 from torch import nn
 
-from dlaudit.backdoors.triggers import KEEP, Search, Trigger, _kept
+from dlaudit.backdoors.forms import Trigger
+from dlaudit.backdoors.triggers import KEEP, Search, _kept
 from dlaudit.models.torch_model import TorchModel
 
 
@@ -106,9 +107,10 @@ def test_a_trigger_covers_what_it_masks_and_nothing_else():
 
 def test_only_triggers_that_work_and_are_cheaper_are_kept():
     tried = [[], []]
-    mask, pattern = torch.ones(2, 1), torch.ones(2, 1)
+    search = search_in(switch(), np.zeros((4, 6), dtype=np.float32))
+    parts = (torch.ones(2, 1), torch.ones(2, 1))
     for norms in ((5.0, 5.0), (4.95, 5.0), (4.0, 5.0)):
-        _kept(tried, torch.tensor([True, False]), torch.tensor(norms), mask, pattern)
+        _kept(tried, torch.tensor([True, False]), torch.tensor(norms), search, parts)
     assert [[one.norm for one in of] for of in tried] == [[5.0, 4.0], []]
 
 
