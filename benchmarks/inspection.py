@@ -31,12 +31,15 @@ from dlaudit.audit.evidence import EvidenceStore
 from dlaudit.audit.record import Measurement
 from dlaudit.backdoors.inversion import Inversion
 from dlaudit.backdoors.overlay import Overlay
+from dlaudit.backdoors.pairs import Pairs
 from dlaudit.datasets.arrays import ArrayDataset
 from dlaudit.models.torch_model import TorchModel
 
 FAMILIES, RATES, SEEDS, TWINS = ("blend", "patch", "source-specific"), (0.01, 0.05), 3, 20
 KINDS = ("perceptron", "convolutional")
-DETECTORS = {"inversion": Inversion(pictures=0), "overlay": Overlay(pictures=0)}
+DETECTORS = {
+    "inversion": Inversion(pictures=0), "overlay": Overlay(pictures=0), "pairs": Pairs(),
+}  # fmt: skip
 TITLE = "Inspection of the model alone: families found and not found"
 
 
@@ -74,16 +77,29 @@ def convolutional(rows: panel.Rows, seed: int) -> nn.Module:
     return net.eval()
 
 
-def made(case: Case) -> tuple[nn.Module, panel.Rows, int, float]:
-    """(net, test rows, target, attack success)."""
+class Made(NamedTuple):
+    """A net and what is known of it. success: of the attack; reference: trained on clean rows."""
+
+    net: nn.Module
+    test: panel.Rows
+    target: int
+    success: float
+    reference: nn.Module
+
+
+def trained(kind: str, rows: panel.Rows, seed: int) -> nn.Module:
+    """A net of either kind."""
+    return panel.trained(rows, 10, seed) if kind == "perceptron" else convolutional(rows, seed)
+
+
+def made(case: Case) -> Made:
+    """Plant and train; the reference has other starting weights and the same rows without poison."""
     train, test = panel.images(case.seed)
     target = (3 * case.seed + 1) % 10
     attack = panel.Case(case.family, case.rate, case.seed)
-    learned = panel.poisoned(train, attack, target) if case.rate else train
-    if case.kind == "perceptron":
-        net = panel.trained(learned, 10, case.seed)
-    else:
-        net = convolutional(learned, case.seed)
+    net = trained(
+        case.kind, panel.poisoned(train, attack, target) if case.rate else train, case.seed
+    )
     success = 0.0
     if case.rate:
         source = (target + 3) % 10
@@ -91,19 +107,22 @@ def made(case: Case) -> tuple[nn.Module, panel.Rows, int, float]:
         put = torch.from_numpy(panel.trigger(case.family, case.seed)(test.x[host]))
         with torch.no_grad():
             success = float((net(put).argmax(dim=1) == target).float().mean())
-    return net, test, target, success
+    return Made(net, test, target, success, trained(case.kind, train, case.seed + 500))
 
 
 def judged(case: Case, detectors: list[str]) -> dict[str, Any]:
     """Plant, train, inspect blindly; what the attack achieves and whom each detector suspects."""
-    net, test, target, success = made(case)
+    net, test, target, success, reference = made(case)
     result: dict[str, Any] = {"target": str(target), "success": success}
     for name in detectors:
         with tempfile.TemporaryDirectory() as folder:
             data = ArrayDataset(test.x, test.y)
-            model = TorchModel(net, bounds=(0, 1), classes=data.classes, device="cpu")
+            model, beside = (
+                TorchModel(one, bounds=(0, 1), classes=data.classes, device="cpu")
+                for one in (net, reference)
+            )
             bench = Bench(
-                Subject(model, data), run=f"backdoors.{name}", plan_seed=case.seed,
+                Subject(model, data, {"reference": beside}), run=f"backdoors.{name}", plan_seed=case.seed,
                 store=EvidenceStore(Path(folder)), cache=Path(folder) / "cache",
             )  # fmt: skip
             start = time.process_time()
@@ -116,7 +135,7 @@ def judged(case: Case, detectors: list[str]) -> dict[str, Any]:
             "first": "" if first is None else first.slice["class"],
             "ratio": 0 if first is None else first.value,
             "anomaly": 0 if first is None else anomaly.get(first.slice["class"], 0),
-            "passes": model.passes.forward + model.passes.backward,
+            "passes": sum(one.passes.forward + one.passes.backward for one in (model, beside)),
             "seconds": time.process_time() - start,
         }
     return result

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -42,12 +42,21 @@ class Criterion(NamedTuple):
 
 
 class Candidate(NamedTuple):
-    """A class to examine. pool, unused: rows of other classes, to search with and to confirm on."""
+    """A class to examine. pool, unused: rows of other classes, to search with and to confirm on.
+
+    source: the one class that the rows are of, None where they are of all others.
+    """
 
     target: int
     label: str
     pool: np.ndarray
     unused: np.ndarray
+    source: int | None = None
+
+    @property
+    def purpose(self) -> str:
+        """What its randomness is called."""
+        return f"class {self.target}" + ("" if self.source is None else f" from {self.source}")
 
 
 class Found(NamedTuple):
@@ -56,6 +65,15 @@ class Found(NamedTuple):
     trigger: AnyTrigger | None
     norm: float
     called: np.ndarray
+
+
+class Searched(Protocol):
+    """One search per class, with randomness that belongs to the class and the seed."""
+
+    def __call__(
+        self, bench: Bench, search: Search, chosen: Sequence[Candidate], *, seed: int, restarts: int
+    ) -> list[Found]:
+        """What was found for each class, in order."""
 
 
 class Finding(NamedTuple):
@@ -81,7 +99,7 @@ def candidates(
     Also the reason for every class that is left out. Rows that are decided for a class without any
     trigger are no success of its trigger: they are not used for it.
     """
-    search, unused = _halves(answers.y, bench.rng("halves"))
+    search, unused = halves(answers.y, bench.rng("halves"))
     chosen: list[Candidate] = []
     left_out: dict[str, str] = {}
     for k in range(classes):
@@ -99,7 +117,7 @@ def candidates(
     return chosen, left_out
 
 
-def _halves(y: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def halves(y: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Row numbers of two halves, each with half of every class; odd ones go to either in turn."""
     order = rng.permutation(len(y))
     order = order[np.argsort(y[order], kind="stable")]
@@ -107,18 +125,24 @@ def _halves(y: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.nda
 
 
 def examine(
-    bench: Bench, search: Search, chosen: Sequence[Candidate], criterion: Criterion
+    bench: Bench,
+    search: Search,
+    chosen: Sequence[Candidate],
+    criterion: Criterion,
+    searched: Searched | None = None,
 ) -> list[Finding]:
     """Search every class and the nominated ones with further seeds; judge each seed alone.
 
     Of many classes, those that short searches left out are not searched in full (``screening``). A
     nominated class of a further seed is compared with the costs that the others had in the first.
+    searched: one round of searches, ``searched_once`` unless costs are meant otherwise.
     """
     if not chosen:
         return []
-    short, full, controls = _screened(bench, search, chosen)
+    searched = searched or searched_once
+    short, full, controls = _screened(bench, search, chosen, searched)
     some = [chosen[k] for k in full]
-    first = _searched(bench, search, some, seed=0, restarts=criterion.restarts)
+    first = searched(bench, search, some, seed=0, restarts=criterion.restarts)
     norms = [found.norm for found in first]
     anomalies = log_anomaly(norms, apart=criterion.ratio, controls=controls)
     nominated = [k for k, z in enumerate(anomalies) if z is not None and z > criterion.warning]
@@ -126,7 +150,7 @@ def examine(
     met = np.array(_met(first, criterion, limit, controls), dtype=int)
     for seed in range(1, criterion.seeds if nominated else 1):
         renewed = list(first)
-        again = _searched(
+        again = searched(
             bench, search, [some[k] for k in nominated], seed=seed, restarts=criterion.restarts
         )
         for k, found in zip(nominated, again, strict=True):
@@ -149,7 +173,7 @@ def examine(
 
 
 def _screened(
-    bench: Bench, search: Search, chosen: Sequence[Candidate]
+    bench: Bench, search: Search, chosen: Sequence[Candidate], searched: Searched
 ) -> tuple[dict[int, Found], list[int], list[int] | None]:
     """What short searches found, the classes worth a full one, and where controls stand among these.
 
@@ -160,7 +184,7 @@ def _screened(
     for number, (_, kept) in enumerate(rounds(len(chosen))):
         brief = search._replace(steps=max(1, search.steps // PART))
         some = [chosen[k] for k in left.tolist()]
-        found = _searched(bench, brief, some, seed=-1 - number, restarts=1)
+        found = searched(bench, brief, some, seed=-1 - number, restarts=1)
         for k, one in zip(left.tolist(), found, strict=True):
             best[k] = min(best.get(k, one), one, key=lambda found: found.norm)
         left = left[cheapest([best[k].norm for k in left.tolist()], kept)]
@@ -171,7 +195,7 @@ def _screened(
     return best, full.tolist(), np.flatnonzero(np.isin(full, drawn)).tolist()
 
 
-def _searched(
+def searched_once(
     bench: Bench, search: Search, chosen: Sequence[Candidate], *, seed: int, restarts: int
 ) -> list[Found]:
     """One search per class, each run with randomness of its own, confirmed on the unused half.
@@ -183,7 +207,7 @@ def _searched(
     triggers = search.triggers(
         [one.target for one, _ in runs],
         [one.pool for one, _ in runs],
-        [bench.rng(f"trigger of class {one.target}, search {seed}.{at}") for one, at in runs],
+        [bench.rng(f"trigger of {one.purpose}, search {seed}.{at}") for one, at in runs],
     )
     found = []
     for k, one in enumerate(chosen):

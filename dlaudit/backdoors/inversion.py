@@ -106,17 +106,23 @@ class Inversion(Check, frozen=True, kw_only=True):
 
     def measure(self, bench: Bench) -> Iterator[Yielded]:
         """Search a trigger for every class, compare their costs, and confirm on unused samples."""
-        from dlaudit.audit.bench import joined
         from dlaudit.backdoors.examination import Criterion, candidates, examine
 
-        batch = reduce(joined, (block.batch for block in bench.blocks(samples=self.samples)))
-        if "tokens" in bench.data.offers or batch.x.dtype.kind != "f":
+        x = samples_of(bench, self.samples)
+        if x is None:
             yield from (Undefined(name=name, reason=NO_BLEND) for name in self.measures)
             return
         answers = bench.answers(samples=self.samples)
-        classes = len(bench.model.logits(batch.x[:1])[0])
+        classes = len(bench.model.logits(x[:1])[0])
         chosen, left_out = candidates(bench, answers, classes=classes, minimum=self.minimum)
-        search, values = _search(self, bench, batch.x)
+        search, values = search_in(
+            bench,
+            x,
+            form=self.family.form,
+            central=self.central,
+            steps=self.steps,
+            batch=self.batch,
+        )
         criterion = Criterion(self.ratio, self.success, self.seeds, self.restarts)
         findings = examine(bench, search, chosen, criterion)
         full = sum(finding.searches > 0 for finding in findings)
@@ -138,7 +144,7 @@ class Inversion(Check, frozen=True, kw_only=True):
     def _conditions(self, classes: int, examined: int, full: int, values: str) -> dict[str, Scalar]:
         """The protocol of the search and the thresholds of the criterion, with their source."""
         from dlaudit.backdoors.anomaly import threshold
-        from dlaudit.backdoors.triggers import KEEP, SUCCESS
+        from dlaudit.backdoors.triggers import SLACK, SUCCESS
 
         return {
             "method": self.family.method,
@@ -147,7 +153,7 @@ class Inversion(Check, frozen=True, kw_only=True):
             "batch": self.batch,
             "restarts": self.restarts,
             "search_success": SUCCESS,
-            "search_half_success": KEEP,
+            "search_half_success": SUCCESS - SLACK,
             "statistic": "log cost, one-sided; median and MAD of the classes below the ratio threshold",
             "anomaly_threshold": threshold(max(examined, 1)),
             "ratio_threshold": self.ratio,
@@ -160,7 +166,9 @@ class Inversion(Check, frozen=True, kw_only=True):
         }
 
 
-def _search(check: Inversion, bench: Bench, x: np.ndarray) -> tuple[Search, str]:
+def search_in(
+    bench: Bench, x: np.ndarray, *, form: Form, central: float, steps: int, batch: int
+) -> tuple[Search, str]:
     """What is searched in, and in words where a trigger's values come from.
 
     Pictures (B, C, H, W) have one mask for all channels; everything else one entry per number. What
@@ -175,9 +183,8 @@ def _search(check: Inversion, bench: Bench, x: np.ndarray) -> tuple[Search, str]
     pictures = "images" in bench.data.offers
     words, ends = "the smallest and largest value of the samples", (x.min(), x.max())
     if not pictures:
-        share = check.central
-        words = f"of each feature, the central {share:.0%} of the samples' values"
-        ends = tuple(np.quantile(x, [(1 - share) / 2, (1 + share) / 2], axis=0))
+        words = f"of each feature, the central {central:.0%} of the samples' values"
+        ends = tuple(np.quantile(x, [(1 - central) / 2, (1 + central) / 2], axis=0))
     bounds = bench.model.bounds
     if bounds is not None and pictures:
         words = "the model's bounds"
@@ -188,8 +195,18 @@ def _search(check: Inversion, bench: Bench, x: np.ndarray) -> tuple[Search, str]
     low, high = (torch.as_tensor(np.asarray(end)).to(rows) for end in ends)
     shape = x.shape[1:]
     mask_shape = (1, *shape[1:]) if pictures and len(shape) == 3 else shape
-    form = check.family.form
-    return Search(bench.model, rows, low, high, mask_shape, check.steps, check.batch, form), words
+    return Search(bench.model, rows, low, high, mask_shape, steps, batch, form), words
+
+
+def samples_of(bench: Bench, samples: int) -> np.ndarray | None:
+    """(n, *input): the samples of a search; None where inputs cannot be blended."""
+    from dlaudit.audit.bench import joined
+
+    batch = reduce(joined, (block.batch for block in bench.blocks(samples=samples)))
+    if "tokens" in bench.data.offers or batch.x.dtype.kind != "f":
+        return None
+    x: np.ndarray = batch.x
+    return x
 
 
 def _doubts(run: str, findings: Sequence[Finding], left_out: dict[str, str]) -> Iterator[Caveat]:

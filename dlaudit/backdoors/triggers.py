@@ -28,10 +28,10 @@ from dlaudit.backdoors.forms import AnyTrigger, Covering, Form
 MOMENTS = (0.5, 0.9)
 UP, DOWN, PATIENCE = 1.5, 1.5**1.5, 5
 SUCCESS = 0.99
-"""Share of the last ``WINDOW`` batches that must have been called to the class."""
+"""Share of the last ``WINDOW`` batches that must have been called to the class, if not told otherwise."""
 WINDOW = 4
-KEEP = 0.98
-"""Share of the whole search half that a candidate must call to the class: a lucky batch is no trigger."""
+SLACK = 0.01
+"""So much less of the whole search half may be called by a candidate: a lucky batch is no trigger."""
 STEP_DOWN = 0.98
 """A candidate is kept if it is cheaper than the last one by so much."""
 ROWS = 512
@@ -42,7 +42,8 @@ class Search(NamedTuple):
     """What is searched in. x: (n, *input) on the model's device; low, high: broadcast to one input.
 
     mask_shape: of one mask, broadcast to one input (one channel for pictures). steps: of the
-    optimiser; batch: rows per class and step; form: what a trigger does to an input.
+    optimiser; batch: rows per class and step; form: what a trigger does to an input;
+    success: share of the rows that it must call.
     """
 
     model: Model
@@ -53,6 +54,7 @@ class Search(NamedTuple):
     steps: int
     batch: int
     form: Form = Covering()
+    success: float = SUCCESS
 
     def triggers(
         self,
@@ -84,12 +86,18 @@ class Search(NamedTuple):
         ]
         return np.concatenate(pieces)
 
+    def decided(self, model: Model) -> np.ndarray:
+        """(n,) int64: what a model decides on the rows without any trigger."""
+        pieces = [model.logits(some).argmax(dim=1) for some in torch.split(self.x, ROWS)]
+        found: np.ndarray = torch.cat(pieces).cpu().numpy()
+        return found
+
     def _first_that_holds(
         self, tried: list[AnyTrigger], target: int, pool: Any
     ) -> AnyTrigger | None:
         """The cheapest candidate that works on the whole pool, not on the last few batches alone."""
         for trigger in tried:
-            if self.called(trigger, target, pool).mean() >= KEEP:
+            if self.called(trigger, target, pool).mean() >= self.success - SLACK:
                 return trigger
         return None
 
@@ -124,7 +132,7 @@ def _optimised(
         ]
         success = torch.stack(recent).mean(dim=0)
         norm = form.cost(parts, *box)
-        works = success >= SUCCESS
+        works = success >= search.success
         if len(recent) == WINDOW:
             _kept(tried, works, norm.detach(), search, tuple(part.detach() for part in parts))
         gradients = torch.autograd.grad(

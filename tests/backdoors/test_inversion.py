@@ -238,7 +238,7 @@ def screened(bench_of, monkeypatch):
         some = [Trigger(norm, torch.ones(41), torch.ones(41)) for norm in norms]
         return [Found(*one) for one in zip(some, norms, called, strict=True)]
 
-    monkeypatch.setattr(examination, "_searched", searched)
+    monkeypatch.setattr(examination, "searched_once", searched)
     bench = bench_of(*spread(FULL + 1, n=410), kind="tabular")
     return *told(Inversion(pictures=0), bench), bench
 

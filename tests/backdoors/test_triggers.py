@@ -7,7 +7,7 @@ from planted_digits import patched
 from torch import nn
 
 from dlaudit.backdoors.forms import Trigger
-from dlaudit.backdoors.triggers import KEEP, Search, _kept
+from dlaudit.backdoors.triggers import SLACK, SUCCESS, Search, _kept
 from dlaudit.models.torch_model import TorchModel
 
 
@@ -121,7 +121,7 @@ def test_a_candidate_that_was_lucky_on_its_batches_gives_way_to_a_dearer_one_tha
     strong = Trigger(1.0, torch.ones(6), torch.ones(6))
     assert search._first_that_holds([weak, strong], 1, np.arange(50)) is strong
     assert search._first_that_holds([weak], 1, np.arange(50)) is None
-    assert KEEP <= 1
+    assert 0 < SLACK < SUCCESS <= 1
 
 
 def test_a_planted_patch_is_found_where_it_was_planted(twins):
