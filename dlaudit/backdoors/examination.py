@@ -15,7 +15,7 @@ import numpy as np
 from dlaudit.audit.bench import Answers, Bench
 from dlaudit.backdoors.anomaly import log_anomaly, ratios, threshold
 from dlaudit.backdoors.forms import AnyTrigger
-from dlaudit.backdoors.screening import CONTROLS, PART, cheapest, rounds
+from dlaudit.backdoors.screening import CONTROLS, FULL, PART, cheapest, rounds
 from dlaudit.backdoors.triggers import Search
 
 POOL = 256
@@ -129,19 +129,22 @@ def examine(
     search: Search,
     chosen: Sequence[Candidate],
     criterion: Criterion,
+    *,
     searched: Searched | None = None,
+    full: int = FULL,
 ) -> list[Finding]:
     """Search every class and the nominated ones with further seeds; judge each seed alone.
 
     Of many classes, those that short searches left out are not searched in full (``screening``). A
     nominated class of a further seed is compared with the costs that the others had in the first.
-    searched: one round of searches, ``searched_once`` unless costs are meant otherwise.
+    searched: one round of searches, ``searched_once`` unless costs are meant otherwise. full: up
+    to so many classes, all are searched in full.
     """
     if not chosen:
         return []
     searched = searched or searched_once
-    short, full, controls = _screened(bench, search, chosen, searched)
-    some = [chosen[k] for k in full]
+    short, places, controls = _screened(bench, search, chosen, searched, full)
+    some = [chosen[k] for k in places]
     first = searched(bench, search, some, seed=0, restarts=criterion.restarts)
     norms = [found.norm for found in first]
     anomalies = log_anomaly(norms, apart=criterion.ratio, controls=controls)
@@ -163,7 +166,7 @@ def examine(
             k in nominated and int(met[k]) >= criterion.agreeing,
         )
         for k, (place, found, anomaly, ratio) in enumerate(
-            zip(full, first, anomalies, ratios(norms, controls=controls), strict=True)
+            zip(places, first, anomalies, ratios(norms, controls=controls), strict=True)
         )
     }  # fmt: skip
     return [
@@ -173,7 +176,7 @@ def examine(
 
 
 def _screened(
-    bench: Bench, search: Search, chosen: Sequence[Candidate], searched: Searched
+    bench: Bench, search: Search, chosen: Sequence[Candidate], searched: Searched, few: int
 ) -> tuple[dict[int, Found], list[int], list[int] | None]:
     """What short searches found, the classes worth a full one, and where controls stand among these.
 
@@ -181,7 +184,7 @@ def _screened(
     """
     left = np.arange(len(chosen))
     best: dict[int, Found] = {}
-    for number, (_, kept) in enumerate(rounds(len(chosen))):
+    for number, (_, kept) in enumerate(rounds(len(chosen), few)):
         brief = search._replace(steps=max(1, search.steps // PART))
         some = [chosen[k] for k in left.tolist()]
         found = searched(bench, brief, some, seed=-1 - number, restarts=1)

@@ -31,18 +31,24 @@ NO_REFERENCE = (
 PROTOCOL = "source-specific trigger inversion, each pair's cost relative to reference models"
 
 
+FULL = 100
+"""Up to so many pairs, all are searched in full: short searches of a pair say little."""
+
+
 class Pairs(Check, frozen=True, kw_only=True):
     """Triggers that work on one class only: each pair's cost, as a share of a reference model's.
 
     For every pair of a source and a target class the cheapest trigger is searched in the audited model and
     in each reference. A pair is suspected if, in most of the seeds, its log-scale anomaly among all pairs
     exceeds the threshold for so many, the other pairs' median relative cost is at least ``ratio`` times its
-    own, and the trigger works on at least ``success`` of the unused half.
+    own, and the trigger works on at least ``success`` of the unused half, and on at most ``transfer`` of
+    it in every reference: what two classes have in common works there too.
 
     references: models of the plan, trained by somebody trusted on trusted rows of the same classes; by
     default all with gradients. form: ``cover`` (patches, fixed values) or ``add`` (patterns over the whole
-    input). samples, steps, batch, restarts, seeds, central, minimum: as in ``backdoors.inversion``, for
-    each pair. most: pairs at most, drawn by chance where there are more.
+    input). search_success: share of its rows that a search's trigger must call. samples, steps, batch,
+    restarts, seeds, central, minimum: as in ``backdoors.inversion``, for each pair. most: pairs at most,
+    drawn by chance where there are more; of more than a hundred, short searches choose.
     """
 
     needs: ClassVar[Needs] = Needs(model=("logits", "gradients"), data=("labels",))
@@ -55,12 +61,13 @@ class Pairs(Check, frozen=True, kw_only=True):
     form: Literal["cover", "add"] = "cover"
     samples: Count = 2000
     steps: Count = 120
-    batch: Count = 16
-    restarts: Count = 2
+    batch: Count = 8
+    restarts: Count = 1
     seeds: Count = 3
-    ratio: Annotated[float, Meta(ge=1)] = 2.5
+    ratio: Annotated[float, Meta(ge=1)] = 1.75
     search_success: Annotated[float, Meta(gt=0, le=1)] = 0.9
     success: Annotated[float, Meta(gt=0, le=1)] = 0.8
+    transfer: Annotated[float, Meta(ge=0, le=1)] = 0.5
     central: Annotated[float, Meta(gt=0, le=1)] = 0.6827
     minimum: Count = 20
     most: Count = 1000
@@ -69,7 +76,7 @@ class Pairs(Check, frozen=True, kw_only=True):
         """The audited model's; each reference costs about as much again."""
         from dlaudit.backdoors.screening import searches
 
-        short, full = searches(min(self.most, classes * (classes - 1)))
+        short, full = searches(min(self.most, classes * (classes - 1)), FULL)
         runs = (full + self.seeds - 1) * self.restarts
         half = min(n, self.samples) // (2 * max(1, classes))
         spent = int((runs + short) * self.steps * self.batch)
@@ -84,11 +91,13 @@ class Pairs(Check, frozen=True, kw_only=True):
 
         references = self._references(bench)
         x = samples_of(bench, self.samples)
-        if x is None or not references:
-            reason = NO_BLEND if x is None else NO_REFERENCE
-            yield from (Undefined(name=name, reason=reason) for name in self.measures)
+        if x is None:
+            yield from (Undefined(name=name, reason=NO_BLEND) for name in self.measures)
             return
         answers = bench.answers(samples=self.samples)
+        if not references:
+            yield from (Undefined(name=name, reason=NO_REFERENCE) for name in self.measures)
+            return
         search, values = search_in(
             bench, x, form=Covering() if self.form == "cover" else Adding(),
             central=self.central, steps=self.steps, batch=self.batch,
@@ -101,15 +110,25 @@ class Pairs(Check, frozen=True, kw_only=True):
             minimum=self.minimum, most=self.most,
         )  # fmt: skip
         criterion = Criterion(self.ratio, self.success, self.seeds, self.restarts)
-        findings = examine(bench, search, chosen, criterion, Relative(references))
-        conditions = self._conditions(references, findings, total, values)
-        doubts = tuple(_doubts(bench.run, findings, total))
+        findings = examine(
+            bench, search, chosen, criterion, searched=Relative(references), full=FULL
+        )
 
         def elsewhere(one: Finding) -> int:
+            """On how many of its unused rows a pair's trigger works, in the reference it works in best."""
             trigger, target, rows = one.found.trigger, one.candidate.target, one.candidate.unused
             assert trigger is not None  # noqa: S101  (asked only where one was found)
             tried = (search._replace(model=model) for model in references.values())
             return max(int(there.called(trigger, target, rows).sum()) for there in tried)
+
+        findings = [
+            one._replace(suspected=elsewhere(one) <= self.transfer * len(one.candidate.unused))
+            if one.suspected
+            else one
+            for one in findings
+        ]
+        conditions = self._conditions(references, findings, total, values)
+        doubts = tuple(_doubts(bench.run, findings, total))
 
         for target, label in enumerate(names):
             into = [one for one in findings if one.candidate.target == target]
@@ -150,7 +169,9 @@ class Pairs(Check, frozen=True, kw_only=True):
             "statistic": "log relative cost, one-sided; median, MAD of the pairs below the ratio threshold",
             "anomaly_threshold": threshold(max(len(findings), 1)),
             "ratio_threshold": self.ratio,
+            "search_success": self.search_success,
             "success_threshold": self.success,
+            "transfer_threshold": self.transfer,
             "seeds": self.seeds,
             "seeds_agreeing": self.seeds // 2 + 1,
             "pairs": total,

@@ -49,13 +49,14 @@ class Relative:
     """One round of searches whose costs are shares of the references' costs for the same pairs.
 
     Of several references the geometric mean counts. A pair that a reference has no trigger for has no
-    relative cost. References are searched once for each pair and length of search.
+    relative cost. Each seed searches the references anew and the cheapest trigger so far counts, because a
+    poor search of a reference would make an honest pair look cheap.
     """
 
     def __init__(self, references: Mapping[str, Model]) -> None:
         """references: by name."""
         self.references = references
-        self._costs: dict[tuple[str, str, int, int], float] = {}
+        self._costs: dict[tuple[str, str, int], float] = {}
 
     def __call__(
         self, bench: Bench, search: Search, chosen: Sequence[Candidate], *, seed: int, restarts: int
@@ -65,14 +66,11 @@ class Relative:
         logs = np.zeros(len(chosen))
         for name, model in self.references.items():
             there = search._replace(model=model)
-            keys = [(name, one.purpose, search.steps, restarts) for one in chosen]
-            new = [k for k, key in enumerate(keys) if key not in self._costs]
-            some = [chosen[k] for k in new]
-            for k, found in zip(
-                new, searched_once(bench, there, some, seed=0, restarts=restarts), strict=True
-            ):
-                self._costs[keys[k]] = found.norm
-            logs += np.log([self._costs[key] for key in keys])
+            again = searched_once(bench, there, chosen, seed=seed, restarts=restarts)
+            for k, (one, found) in enumerate(zip(chosen, again, strict=True)):
+                key = (name, one.purpose, search.steps)
+                self._costs[key] = min(found.norm, self._costs.get(key, math.inf))
+                logs[k] += math.log(self._costs[key])
         costs = np.exp(logs / len(self.references))
         return [
             one._replace(norm=one.norm / cost)
