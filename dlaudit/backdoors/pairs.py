@@ -67,7 +67,7 @@ class Pairs(Check, frozen=True, kw_only=True):
     ratio: Annotated[float, Meta(ge=1)] = 1.75
     search_success: Annotated[float, Meta(gt=0, le=1)] = 0.9
     success: Annotated[float, Meta(gt=0, le=1)] = 0.8
-    transfer: Annotated[float, Meta(ge=0, le=1)] = 0.5
+    transfer: Annotated[float, Meta(ge=0, le=1)] = 0.05
     central: Annotated[float, Meta(gt=0, le=1)] = 0.6827
     minimum: Count = 20
     most: Count = 1000
