@@ -13,7 +13,7 @@ from msgspec import Meta
 
 from dlaudit.audit.parts import Check, Needs, Yielded
 from dlaudit.audit.record import Artifact, Cost, Interval, Measurement, Scalar, Undefined
-from dlaudit.audit.statistics import LEVEL, mean_interval, wilson
+from dlaudit.audit.statistics import LEVEL, clopper_pearson, mean_interval
 
 if TYPE_CHECKING:
     import numpy as np
@@ -274,18 +274,19 @@ class Shortcut(Check, frozen=True, kw_only=True):
 def paired_interval(differences: np.ndarray, level: float = LEVEL) -> Interval:
     """Interval of the mean of paired differences of probabilities: each in [-1, 1].
 
-    Student's t; where all differences are equal (a saturated model), what samples unlike those seen
-    could add: a share of at most Wilson's upper end at 0 of n, each at most 1 away from 0.
+    Student's t, wide enough also for a few samples unlike all that were seen: a share of at most
+    Clopper and Pearson's upper end at 0 of n, each at most 1 away from 0. Without that, 30 pictures
+    of which 3 % hang on a region would hold the truth in 58 of 100 cases.
     """
-    if (interval := mean_interval(differences, level)) is not None:
-        low, high = max(-1.0, interval.low), min(1.0, interval.high)
-        return Interval(low=low, high=high, level=level, method=interval.method)
-    value = float(differences[0])
-    unlike = wilson(0, len(differences), level).high
-    return Interval(
-        low=(1 - unlike) * value - unlike, high=(1 - unlike) * value + unlike, level=level,
-        method="wilson-unlike",
-    )  # fmt: skip
+    value = float(differences.mean())
+    unlike = clopper_pearson(0, len(differences), level).high
+    low, high = (1 - unlike) * value - unlike, (1 - unlike) * value + unlike
+    method = "clopper-pearson-unlike"
+    student = mean_interval(differences, level)
+    if student is not None and student.high - student.low > high - low:
+        low, high = min(low, student.low), max(high, student.high)
+        method = student.method
+    return Interval(low=max(-1.0, low), high=min(1.0, high), level=level, method=method)
 
 
 def _chances(bench: Bench, x: np.ndarray) -> np.ndarray:
