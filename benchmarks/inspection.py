@@ -2,9 +2,10 @@
 
 The pictures, triggers and perceptrons of ``backdoors.py`` (digits moved about in 12 x 12 pixels), and a
 convolutional net on the same; blend, patch and source-specific triggers in 1 % and 5 % of the training
-rows, three seeds; 30 twins without poison. Pairs are searched beside one reference, trained on the same rows
-without poison from other weights, and only where they matter: source-specific triggers and twins. Thresholds were set on seeds below 20;
-the judging seeds begin at 2000. Results are kept as they come: a killed run goes on.
+rows, three seeds; 30 twins without poison. Pairs are searched beside one reference, trained on the same
+rows without poison from other weights, and only where they matter: source-specific triggers and twins.
+Thresholds were set on seeds below 20; the judging seeds begin at 2000. Results are kept as they come: a
+killed run goes on.
 
     python benchmarks/inspection.py             36 models and 30 twins, about half an hour
     python benchmarks/inspection.py --sample    one blend and its twin, overlay inversion only
