@@ -34,6 +34,7 @@ from dlaudit.audit.record import Measurement
 from dlaudit.backdoors.inversion import Inversion
 from dlaudit.backdoors.overlay import Overlay
 from dlaudit.backdoors.pairs import Pairs
+from dlaudit.backdoors.weights import Weights
 from dlaudit.datasets.arrays import ArrayDataset
 from dlaudit.models.torch_model import TorchModel
 
@@ -43,6 +44,7 @@ TWINS = {"perceptron": 20, "convolutional": 10}
 KINDS = tuple(TWINS)
 DETECTORS = {
     "inversion": Inversion(pictures=0), "overlay": Overlay(pictures=0), "pairs": Pairs(),
+    "weights": Weights(),
 }  # fmt: skip
 TITLE = "Inspection of the model alone: families found and not found"
 
@@ -131,6 +133,9 @@ def judged(case: Case, detectors: list[str]) -> dict[str, Any]:
             )  # fmt: skip
             start = time.process_time()
             found = [one for one in DETECTORS[name].measure(bench) if isinstance(one, Measurement)]
+        if name == "weights":
+            result[name] = by_margin(found)
+            continue
         ratios = [one for one in found if one.name == "trigger_ratio"]
         anomaly = {one.slice["class"]: one.value for one in found if one.name == "anomaly"}
         first = max(ratios, key=lambda one: one.value, default=None)
@@ -143,6 +148,15 @@ def judged(case: Case, detectors: list[str]) -> dict[str, Any]:
             "seconds": time.process_time() - start,
         }
     return result
+
+
+def by_margin(found: list[Measurement]) -> dict[str, Any]:
+    """Whom the published level of MM-BD, p below 0.05, would accuse; the check itself accuses nobody."""
+    (p,) = (one for one in found if one.name == "margin_p")
+    return {
+        "suspected": [p.conditions["class"]] if p.value < 0.05 else [],
+        "first": p.conditions["class"], "ratio": p.value, "passes": 0, "seconds": 0,
+    }  # fmt: skip
 
 
 def cases(first: int) -> list[Case]:
@@ -171,14 +185,18 @@ def told(results: dict[Case, dict[str, Any]]) -> list[str]:
             twins = [some[case][name] for case in some if (case.kind, case.rate) == (kind, 0)]
             accused = sum(bool(one["suspected"]) for one in twins)
             ends = sorted(one["ratio"] for one in twins) or [0.0]
+            what = "p of the largest lead" if name == "weights" else "largest ratio"
+            verb = "would at p < 0.05 accuse" if name == "weights" else "accused"
             lines.append(
-                f"backdoors.{name}: accused {panel.share(accused, len(twins))} {kind} twins "
-                f"(largest ratio {ends[0]:.2f} to {ends[-1]:.2f})."
+                f"backdoors.{name}: {verb} {panel.share(accused, len(twins))} {kind} twins "
+                f"({what} {ends[0]:.2f} to {ends[-1]:.2f})."
             )
         wrong = sum(
             bool(set(one[name]["suspected"]) - {one["target"]})
             for case, one in some.items() if case.rate
         )  # fmt: skip
+        if name == "weights":
+            continue
         spent = [one[name] for one in some.values()]
         lines.append(
             f"backdoors.{name}: a class besides the target in {wrong} poisoned models; median "

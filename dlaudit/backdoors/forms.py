@@ -30,7 +30,7 @@ class Trigger(NamedTuple):
         return {"mask": self.mask.cpu().numpy(), "pattern": self.pattern.cpu().numpy()}
 
 
-class Overlay(NamedTuple):
+class Addition(NamedTuple):
     """Is added. change: like one input, in its units; low, high: what the sum is clipped to.
 
     norm: the Euclidean length of the change in widths of the box.
@@ -51,7 +51,7 @@ class Overlay(NamedTuple):
         return {"change": self.change.cpu().numpy()}
 
 
-AnyTrigger = Trigger | Overlay
+AnyTrigger = Trigger | Addition
 """Whatever a search finds."""
 
 
@@ -162,6 +162,6 @@ class Adding(Form):
 
     def made(
         self, norm: float, parts: tuple[Tensor, ...], k: int, low: Tensor, high: Tensor
-    ) -> Overlay:
+    ) -> Addition:
         """See ``Form.made``."""
-        return Overlay(norm, parts[0][k].clone(), low, high)
+        return Addition(norm, parts[0][k].clone(), low, high)

@@ -136,6 +136,7 @@ class Pairs(Check, frozen=True, kw_only=True):
         yield _count(findings, conditions, doubts)
         if findings:
             yield _per_pair(bench, findings, names)
+            yield from _drawn(bench, findings, names)
 
     def _references(self, bench: Bench) -> dict[str, Model]:
         """The reference models by name. Raises NotOffered for a name that the plan does not have."""
@@ -258,6 +259,24 @@ def _count(
         name=name, value=float(sum(one.suspected for one in findings)), n=len(findings),
         exact=CENSUS, unit="pairs", direction="lower", conditions=conditions, caveats=doubts,
     )  # fmt: skip
+
+
+def _drawn(bench: Bench, findings: Sequence[Finding], names: Sequence[str]) -> Iterator[Artifact]:
+    """The triggers of suspected pairs as pictures."""
+    from dlaudit.backdoors.pictures import drawn
+
+    for one in findings:
+        if one.suspected and one.found.trigger is not None:
+            source, target = one.candidate.label, names[one.candidate.target]
+            facts = (
+                f"calls {one.found.called.mean():.0%} of {len(one.found.called)} unused samples of {source} "
+                f"to {target}, at {one.found.norm:.0%} of the references' cost"
+            )
+            yield bench.keep(
+                f"{bench.run}.trigger.{source}.{target}", drawn(one.found.trigger),
+                media_type="image/png", caption=f"The trigger found from {source} to {target}: it {facts}.",
+                alt=f"The trigger found from {source} to {target}: it {facts}.",
+            )  # fmt: skip
 
 
 def _per_pair(bench: Bench, findings: Sequence[Finding], names: Sequence[str]) -> Artifact:

@@ -81,7 +81,9 @@ def test_a_trigger_that_works_on_one_class_only_is_caught(inspected):
     assert numbers["trigger_ratio", str(TARGET)].value > 1.75
     assert numbers["reference_success", str(TARGET)].value < 0.5
     assert numbers["trigger_success", str(TARGET)].interval.method == "wilson"
-    (table,) = artifacts
+    table, picture = artifacts
+    assert picture.media_type == "image/png"
+    assert f"from {SOURCE} to {TARGET}" in picture.caption
     with np.load(bench._store.folder.parent / table.path) as stored:
         assert len(stored["id"]) == 90
         (k,) = np.flatnonzero(stored["suspected"])

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from planted_digits import patched
 from torch import nn
 
-from dlaudit.backdoors.forms import Adding, Covering, Overlay, Trigger, clipped
+from dlaudit.backdoors.forms import Adding, Addition, Covering, Trigger, clipped
 from dlaudit.backdoors.triggers import SLACK, SUCCESS, Search, _kept
 from dlaudit.models.torch_model import TorchModel
 
@@ -172,7 +172,7 @@ def test_a_sum_stays_in_the_box_and_a_row_outside_is_not_pulled_in():
     low, high = torch.tensor(0.0), torch.tensor(1.0)
     up = clipped(x, torch.tensor([0.4]), low, high).flatten().tolist()
     assert up == pytest.approx([0.6, 1.0, 1.5, -0.1])
-    none = Overlay(0.0, torch.zeros(1), low, high).on(x)
+    none = Addition(0.0, torch.zeros(1), low, high).on(x)
     assert torch.equal(none, x)
 
 
