@@ -73,14 +73,15 @@ class Pairs(Check, frozen=True, kw_only=True):
     most: Count = 1000
 
     def passes(self, *, n: int, classes: int) -> Cost:
-        """The audited model's; each reference costs about as much again."""
+        """Those of the audited model and of as many references as are named, else of one."""
         from dlaudit.backdoors.screening import searches
 
+        models = 1 + (1 if self.references is None else len(self.references))
         short, full = searches(min(self.most, classes * (classes - 1)), FULL)
-        runs = (full + self.seeds - 1) * self.restarts
+        runs = models * (full + self.seeds - 1) * self.restarts + models * short
         half = min(n, self.samples) // (2 * max(1, classes))
-        spent = int((runs + short) * self.steps * self.batch)
-        return Cost(forward=spent + int(4 * (runs + short) * half), backward=spent)
+        spent = int(runs * self.steps * self.batch)
+        return Cost(forward=spent + int(4 * runs * half), backward=spent)
 
     def measure(self, bench: Bench) -> Iterator[Yielded]:
         """Search every pair here and in the references; compare, confirm on unused samples."""
@@ -88,6 +89,7 @@ class Pairs(Check, frozen=True, kw_only=True):
         from dlaudit.backdoors.forms import Adding, Covering
         from dlaudit.backdoors.inversion import samples_of, search_in
         from dlaudit.backdoors.relative import Relative, pairs
+        from dlaudit.errors import NotOffered
 
         references = self._references(bench)
         x = samples_of(bench, self.samples)
@@ -105,6 +107,13 @@ class Pairs(Check, frozen=True, kw_only=True):
         classes = len(bench.model.logits(x[:1])[0])
         names = [bench.classes[k] if k < len(bench.classes) else str(k) for k in range(classes)]
         search = search._replace(success=self.search_success)
+        for name, model in references.items():
+            if (others := len(model.logits(x[:1])[0])) != classes:
+                message = (
+                    f"references: expected {classes} classes like the audited model's, got {others} in "
+                    f"models.{name}"
+                )
+                raise NotOffered(message)
         chosen, total = pairs(
             bench, answers, names, decided=[search.decided(model) for model in references.values()],
             minimum=self.minimum, most=self.most,

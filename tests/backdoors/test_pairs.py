@@ -102,7 +102,10 @@ def test_the_clean_twin_is_cleared(inspected):
 def test_the_cost_that_the_plan_announces_is_that_of_the_search(inspected):
     announced = Pairs().passes(n=600, classes=10)
     _, _, bench = inspected["twin"]
-    assert 0.7 < bench.model.passes.backward / announced.backward < 1.3
+    spent = bench.model.passes.backward + bench.models["reference0"].passes.backward
+    assert 0.8 < spent / announced.backward < 1.3
+    hundred = Pairs().passes(n=2000, classes=100)
+    assert hundred.backward < 7 * Pairs().passes(n=2000, classes=10).backward
 
 
 def test_without_a_reference_nothing_is_searched_and_nothing_said(twins, tmp_path):
@@ -118,6 +121,14 @@ def test_a_reference_that_the_plan_does_not_have_is_named(twins, tmp_path):
     bench = bench_with(tmp_path, twins[0], twins[2], [twins[1]])
     with pytest.raises(NotOffered, match=r"'reference'.*reference0"):
         told(Pairs(references=["reference"]), bench)
+
+
+def test_a_reference_for_other_classes_is_refused(tmp_path):
+    rows = rows_of(3, 10)
+    narrow = nn.Linear(3, 2)
+    bench = bench_with(tmp_path, Row(), rows, [narrow], kind="tabular")
+    with pytest.raises(NotOffered, match=r"expected 3 classes.*got 2 in models\.reference0"):
+        told(Pairs(), bench)
 
 
 def test_tokens_are_not_searched(tmp_path):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from planted_digits import Digits, told
 from torch import nn
@@ -63,6 +63,7 @@ def test_the_chance_of_the_largest_lead_is_that_of_the_fitted_law():
     assert standing(list(others)).p > 0.05
 
 
+@settings(max_examples=25)
 @given(st.lists(st.floats(0.1, 50), min_size=0, max_size=14, unique=True))
 def test_a_chance_lies_between_0_and_1_or_does_not_exist(leads):
     found = standing(leads)
