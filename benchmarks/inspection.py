@@ -84,13 +84,13 @@ def convolutional(rows: panel.Rows, seed: int) -> nn.Module:
 
 
 class Made(NamedTuple):
-    """A net and what is known of it. success: of the attack; reference: trained on clean rows."""
+    """A net and what is known of it. success: of the attack; reference: trained on clean rows, if asked."""
 
     net: nn.Module
     test: panel.Rows
     target: int
     success: float
-    reference: nn.Module
+    reference: nn.Module | None
 
 
 def trained(kind: str, rows: panel.Rows, seed: int) -> nn.Module:
@@ -98,8 +98,8 @@ def trained(kind: str, rows: panel.Rows, seed: int) -> nn.Module:
     return panel.trained(rows, 10, seed) if kind == "perceptron" else convolutional(rows, seed)
 
 
-def made(case: Case) -> Made:
-    """Plant and train; the reference has other starting weights and the same rows without poison."""
+def made(case: Case, *, reference: bool) -> Made:
+    """Plant and train; a reference has other starting weights and the same rows without poison."""
     train, test = panel.images(case.seed)
     target = (3 * case.seed + 1) % 10
     attack = panel.Case(case.family, case.rate, case.seed)
@@ -113,22 +113,24 @@ def made(case: Case) -> Made:
         put = torch.from_numpy(panel.trigger(case.family, case.seed)(test.x[host]))
         with torch.no_grad():
             success = float((net(put).argmax(dim=1) == target).float().mean())
-    return Made(net, test, target, success, trained(case.kind, train, case.seed + 500))
+    beside = trained(case.kind, train, case.seed + 500) if reference else None
+    return Made(net, test, target, success, beside)
 
 
 def judged(case: Case, detectors: list[str]) -> dict[str, Any]:
     """Plant, train, inspect blindly; what the attack achieves and whom each detector suspects."""
-    net, test, target, success, reference = made(case)
+    net, test, target, success, reference = made(case, reference="pairs" in detectors)
     result: dict[str, Any] = {"target": str(target), "success": success}
     for name in detectors:
         with tempfile.TemporaryDirectory() as folder:
             data = ArrayDataset(test.x, test.y)
-            model, beside = (
+            model, *beside = (
                 TorchModel(one, bounds=(0, 1), classes=data.classes, device="cpu")
-                for one in (net, reference)
-            )
+                for one in (net, reference) if one is not None
+            )  # fmt: skip
+            further = {f"reference{k}": one for k, one in enumerate(beside)}
             bench = Bench(
-                Subject(model, data, {"reference": beside}), run=f"backdoors.{name}", plan_seed=case.seed,
+                Subject(model, data, further), run=f"backdoors.{name}", plan_seed=case.seed,
                 store=EvidenceStore(Path(folder)), cache=Path(folder) / "cache",
             )  # fmt: skip
             start = time.process_time()
@@ -144,7 +146,7 @@ def judged(case: Case, detectors: list[str]) -> dict[str, Any]:
             "first": "" if first is None else first.slice["class"],
             "ratio": 0 if first is None else first.value,
             "anomaly": 0 if first is None else anomaly.get(first.slice["class"], 0),
-            "passes": sum(one.passes.forward + one.passes.backward for one in (model, beside)),
+            "passes": sum(one.passes.forward + one.passes.backward for one in (model, *beside)),
             "seconds": time.process_time() - start,
         }
     return result
