@@ -14,7 +14,6 @@ from dlaudit.backdoors.susceptibility import Susceptibility
 from dlaudit.datasets.arrays import ArrayDataset, Splits
 from dlaudit.models.torch_model import TorchModel
 
-
 TRAINED = {}
 
 
