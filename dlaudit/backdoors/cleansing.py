@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from dlaudit.backdoors.confirmation import Recovered
     from dlaudit.backdoors.suspects import Scanned
 
-PRESENT, WITHOUT, CONTROL = "as audited", "without confirmed rows", "without random rows"
+PRESENT, WITHOUT, CONTROL = "as audited", "confirmed left out", "random left out"
 COMPARED = ((WITHOUT, PRESENT), (WITHOUT, CONTROL), (CONTROL, PRESENT))
 NOTHING = "nothing was confirmed, so nothing to leave out"
 DRAWN = 5

@@ -10,6 +10,7 @@ from PIL import Image
 
 from dlaudit.backdoors.inversion import Inversion
 from dlaudit.backdoors.pictures import trigger_png
+from dlaudit.backdoors.reference import Reference
 from dlaudit.backdoors.scan import Scan
 from dlaudit.backdoors.suite import SUITE
 from dlaudit.backdoors.susceptibility import Susceptibility
@@ -21,7 +22,7 @@ CATALOGUE = Path(__file__).parents[2] / "dlaudit" / "catalogues" / "eu_ai_act.js
 def test_every_default_rule_speaks_of_something_measured_and_gives_its_reason():
     checks = {
         "backdoors.inversion": Inversion, "backdoors.scan": Scan,
-        "backdoors.susceptibility": Susceptibility,
+        "backdoors.susceptibility": Susceptibility, "backdoors.reference": Reference,
     }  # fmt: skip
     assert SUITE.runs.keys() <= checks.keys()
     for rule in SUITE.rules:

@@ -114,21 +114,21 @@ def test_without_the_poison_the_trigger_is_gone_and_without_random_rows_it_is_no
         assert numbers["accuracy", name].interval.method == "wilson"
     change = numbers["accuracy_change", WITHOUT, PRESENT]
     columns = tables["samples"]
-    paired = columns["right_without_confirmed_rows"].mean() - columns["right_as_audited"].mean()
+    paired = columns["right_confirmed_left_out"].mean() - columns["right_as_audited"].mean()
     assert change.value == pytest.approx(paired)
     assert (numbers["left_out_rows", "3"].value, len(poison)) == (60, 60)
     assert change.conditions["control_left_out"] == 60
     test = planted_digits.halves(0)[1]
     assert success[WITHOUT].n == (test.y != TARGET).sum()
     assert np.array_equal(columns["tested"][:, 0], test.y != TARGET)
-    rate = columns["called_without_random_rows"][test.y != TARGET].mean()
+    rate = columns["called_random_left_out"][test.y != TARGET].mean()
     assert rate == pytest.approx(success[CONTROL].value)
     out = tables["left_out"]
     assert out["confirmed"].sum() == 60
     assert (out["label"] == TARGET).all()
     assert {one.name for one in numbers.values()} == set(Cleansing.measures)
     picture = pictures["backdoors.cleansing.effect"]
-    assert "without confirmed rows" in picture.alt
+    assert "confirmed left out" in picture.alt
     assert "1 of 1 suspected" in picture.caption
 
 

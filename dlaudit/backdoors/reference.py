@@ -1,0 +1,184 @@
+"""Whether a class's trigger is cheaper than in models of known origin: what few classes need.
+
+Knows the trigger search, by its costs, and the plan's further models. Refuses to take a cost for
+suspicious that reference models have too: some classes are cheap in whatever learns these data.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, ClassVar
+
+from msgspec import Meta
+
+from dlaudit.audit.parts import Check, Needs, Yielded
+from dlaudit.audit.record import Cost, Measurement, Scalar, Undefined
+from dlaudit.backdoors.inversion import CENSUS, CRITERION, Inversion
+
+if TYPE_CHECKING:
+    from dlaudit.audit.bench import Bench
+    from dlaudit.audit.parts import Model
+
+FEWEST = 3
+"""Reference models below which their spread is unknown."""
+CHANCE = 0.05
+"""Share of models like the references in which some class may be suspected, were log ratios normal."""
+CHEAPER = 1.25
+"""How many times the references' ratio the own must be: references that are nearly alike make any
+difference improbable (chosen on tables of two classes with five references, seeds 0 to 19)."""
+NO_TRIGGER = "no trigger was found for this class within the steps, or its cost cannot be compared"
+PREDICTED = "a test's p against the references, where log ratios are normal; a seeded search"
+
+
+class Reference(Check, frozen=True, kw_only=True):
+    """The cheapest trigger of each class, held against reference models of known origin.
+
+    ``backdoors.inversion`` is asked about the audited model and each reference, with the same samples and
+    randomness. ``trigger_ratio``: the other classes' median cost over the class's own. ``reference_p``: how
+    likely one more model like the references has a log ratio so high (a prediction t test). A class is
+    suspected if its p is below 0.05 over the number of classes, its ratio at least 1.25 times the
+    references', and its trigger works on enough of the unused samples. So two classes can be told apart
+    too, which no outlier statistic can do.
+
+    references: names of the plan's ``[models]``, by default all: of the same architecture, trained on
+    data like the audited model's that are known to hold no trigger. samples: test rows used. steps: of
+    the search, as in ``backdoors.inversion``.
+    """
+
+    needs: ClassVar[Needs] = Needs(model=("logits", "gradients"), data=("labels",))
+    measures: ClassVar[tuple[str, ...]] = (
+        "suspected_classes", "suspected", "reference_p", "trigger_ratio",
+    )  # fmt: skip
+
+    references: tuple[str, ...] = ()
+    samples: Annotated[int, Meta(ge=1)] = 1000
+    steps: Annotated[int, Meta(ge=1)] = 150
+
+    @property
+    def search(self) -> Inversion:
+        """The search that every model goes through."""
+        return Inversion(samples=self.samples, steps=self.steps, pictures=0)
+
+    def passes(self, *, n: int, classes: int) -> Cost | None:
+        """Those of the search, for each model; unknown where the plan's models are meant."""
+        if not self.references:
+            return None
+        one = self.search.passes(n=n, classes=classes)
+        times = 1 + len(self.references)
+        return Cost(forward=times * one.forward, backward=times * one.backward)
+
+    def measure(self, bench: Bench) -> Iterator[Yielded]:
+        """Search every class's trigger in every model; compare the ratios class by class."""
+        names = self.references or tuple(bench.models)
+        reason = _unfit(bench, names)
+        if reason:
+            yield from (Undefined(name=name, reason=reason) for name in self.measures)
+            return
+        own = searched(self, bench, bench.model)
+        known = [searched(self, bench, bench.models[name]) for name in names]
+        missing = next((one for one in (own, *known) if isinstance(one, str)), None)
+        if isinstance(own, str) or missing:
+            yield from (Undefined(name=name, reason=str(missing)) for name in self.measures)
+            return
+        tables = [one for one in known if not isinstance(one, str)]
+        yield from compared(own, tables, names, bench.classes)
+
+
+def searched(check: Reference, bench: Bench, model: Model) -> dict[str, tuple[float, float]] | str:
+    """Each class's log ratio and success on unused samples, or why the model cannot be searched."""
+    missing = check.search.missing(model=model.offers, data=bench.data.offers, train_fn=False)
+    if missing:
+        return f"{model.card.name}: the search needs {', '.join(missing)}"
+    # The search reads no training rows; those of the bench are never asked for.
+    beside = bench.beside(model, bench.whole("test"), run="backdoors.inversion")
+    found = list(check.search.measure(beside))
+    by = {
+        (one.name, one.slice["class"]): one.value
+        for one in found
+        if isinstance(one, Measurement) and "class" in one.slice
+    }
+    unlooked = [one.reason for one in found if isinstance(one, Undefined) and not one.slice]
+    if unlooked:
+        return f"{model.card.name}: {unlooked[0]}"
+    return {
+        label: (math.log(value), by["trigger_success", label])
+        for (name, label), value in by.items() if name == "trigger_ratio"
+    }  # fmt: skip
+
+
+def compared(
+    own: Mapping[str, tuple[float, float]], references: Sequence[Mapping[str, tuple[float, float]]],
+    names: Sequence[str], classes: Sequence[str],
+) -> Iterator[Yielded]:  # fmt: skip
+    """The numbers of each class. own, references: class -> (log ratio, success of its trigger)."""
+    limit, enough = CHANCE / len(classes), Inversion().success
+    conditions: dict[str, Scalar] = {
+        "statistic": "log of the others' median cost over the own, prediction t test",
+        "references": ", ".join(names), "p_threshold": limit, "times_references": CHEAPER,
+        "success_threshold": enough,
+    }  # fmt: skip
+    suspected = judged = 0
+    for label in classes:
+        place = {"class": label}
+        logs = [one[label][0] for one in references if label in one]
+        p = beyond(own[label][0], logs) if label in own else NO_TRIGGER
+        if isinstance(p, str):
+            for name in ("suspected", "reference_p", "trigger_ratio"):
+                yield Undefined(name=name, reason=p, slice=place, conditions=conditions)
+            continue
+        log, success = own[label]
+        usual = math.exp(sum(logs) / len(logs))
+        stated = {**conditions, "references_ratio": usual}
+        met = p < limit and math.exp(log) >= CHEAPER * usual and success >= enough
+        suspected, judged = suspected + met, judged + 1
+        for name, value, exact in (
+            ("suspected", float(met), CRITERION),
+            ("reference_p", p, PREDICTED),
+            ("trigger_ratio", math.exp(log), PREDICTED),
+        ):
+            yield Measurement(
+                name=name, value=value, n=len(logs), exact=exact, slice=place, conditions=stated,
+                direction="higher" if name == "reference_p" else "lower",
+            )  # fmt: skip
+    if judged < len(classes):
+        reason = (
+            f"{judged} of {len(classes)} classes could be compared: none is cleared by the others"
+        )
+        if not suspected:
+            yield Undefined(name="suspected_classes", reason=reason, conditions=conditions)
+            return
+    yield Measurement(
+        name="suspected_classes", value=float(suspected), n=judged, exact=CENSUS, unit="classes",
+        direction="lower", conditions=conditions,
+    )  # fmt: skip
+
+
+def beyond(own: float, references: Sequence[float]) -> float | str:
+    """One-sided p of one more value as high as ``own``; a reason where there is none.
+
+    t = (own - mean) / (sd sqrt(1 + 1/m)) with m - 1 degrees of freedom.
+    """
+    import numpy as np
+    from scipy.stats import t
+
+    m = len(references)
+    if m < FEWEST:
+        return f"{m} reference models with a trigger of this class: at least {FEWEST} are needed"
+    spread = float(np.std(references, ddof=1))
+    if spread == 0:
+        return "the reference models do not differ: they are one model under several names"
+    return float(t.sf((own - np.mean(references)) / (spread * math.sqrt(1 + 1 / m)), m - 1))
+
+
+def _unfit(bench: Bench, names: Sequence[str]) -> str:
+    """Why nothing can be compared; empty if it can."""
+    if unknown := [name for name in names if name not in bench.models]:
+        held = ", ".join(bench.models) or "none"
+        return f"references: the plan has no further model called {', '.join(unknown)}, only {held}"
+    if len(names) < FEWEST:
+        return f"{len(names)} reference models: at least {FEWEST} are needed ([models.<name>] in the plan)"
+    wrong = [name for name in names if len(bench.models[name].classes) != len(bench.classes)]
+    if wrong:
+        return f"references: {', '.join(wrong)} have other classes than the audited model"
+    return ""
