@@ -36,7 +36,7 @@ from dlaudit.audit.evidence import EvidenceStore
 from dlaudit.audit.record import Measurement
 from dlaudit.audit.statistics import wilson
 from dlaudit.backdoors.inversion import Inversion
-from dlaudit.backdoors.reference import CHEAPER, Reference, compared, searched
+from dlaudit.backdoors.reference import Cheapest, Reference, compared, searched
 from dlaudit.datasets.arrays import ArrayDataset
 from dlaudit.models.torch_model import TorchModel
 
@@ -139,7 +139,7 @@ def judged(seed: int) -> dict[str, Any]:
 
 
 def beside_references(seed: int) -> dict[str, Any]:
-    """The same two models beside references: whom ``backdoors.reference`` suspects.
+    """The same two models and references: the cheapest triggers of each.
 
     The 20 rows are those that come first among the ones that all seven models get right.
     """
@@ -164,15 +164,20 @@ def beside_references(seed: int) -> dict[str, Any]:
                 store=EvidenceStore(Path(folder)), cache=Path(folder) / "cache",
             )  # fmt: skip
             found[name] = searched(Reference(), bench, model)
+    return found
+
+
+def suspected(found: dict[str, Any], name: str) -> list[str]:
+    """The classes that are suspected in a model beside the references."""
+    cheap = {
+        key: {label: Cheapest(*one) for label, one in table.items()} for key, table in found.items()
+    }
     names = [f"r{k}" for k in range(REFERENCES)]
-    result: dict[str, Any] = {}
-    for name in training:
-        told = compared(found[name], [found[one] for one in names], names, data.classes)
-        result[name] = [
-            one.slice["class"] for one in told
-            if isinstance(one, Measurement) and one.name == "suspected" and one.value
-        ]  # fmt: skip
-    return {**result, "found": found}
+    told = compared(cheap[name], [cheap[one] for one in names], names, ("0", "1"))
+    return [
+        one.slice["class"] for one in told
+        if isinstance(one, Measurement) and one.name == "suspected" and one.value
+    ]  # fmt: skip
 
 
 def indicated(one: dict[str, Any]) -> str:
@@ -189,18 +194,23 @@ def share(hits: int, n: int) -> str:
 
 def with_references(seeds: range, *, record: bool) -> None:
     """Whom ``backdoors.reference`` accuses."""
-    settings = {"reference": repr(Reference()), "times": CHEAPER, "references": REFERENCES}
+    settings = {"reference": repr(Reference()), "references": REFERENCES}
     state = ledger.State(ledger.WORK / f"backdoors-references-{seeds[0]}.jsonl", settings)
     for seed in seeds:
         if str(seed) not in state:
             print(seed, state.keep(str(seed), beside_references(seed)), flush=True)
-    runs, n = [state[str(seed)] for seed in seeds], len(seeds)
+    n = len(seeds)
+    runs = [
+        {name: suspected(state[str(seed)], name) for name in ("poisoned", "twin")} for seed in seeds
+    ]
     hits = sum(one["poisoned"] == [str(TARGET)] for one in runs)
     wrong = sum(bool(set(one["poisoned"]) - {str(TARGET)}) for one in runs)
     twins = sum(bool(one["twin"]) for one in runs)
+    stated = (
+        f"Seeds {seeds[0]} to {seeds[-1]}, {INSPECTED} clean rows, {Reference()}; {REFERENCES} "
+    )
     lines = [
-        f"Seeds {seeds[0]} to {seeds[-1]}, {INSPECTED} clean rows, {REFERENCES} references on the same "
-        + f"training rows without poison, {Reference()}.",
+        f"{stated}references on the same training rows without poison.",
         f"poisoned: class {TARGET} accused in {share(hits, n)}, class {1 - TARGET} in {share(wrong, n)}.",
         f"twin: a class accused in {share(twins, n)}.",
     ]

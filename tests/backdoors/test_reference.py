@@ -15,7 +15,7 @@ from dlaudit.audit.evidence import EvidenceStore
 from dlaudit.audit.record import Undefined
 from dlaudit.backdoors import reference
 from dlaudit.backdoors.inversion import Inversion
-from dlaudit.backdoors.reference import FEWEST, Reference, beyond, compared
+from dlaudit.backdoors.reference import FEWEST, Cheapest, Reference, beyond, compared
 from dlaudit.datasets.arrays import ArrayDataset
 from dlaudit.models.torch_model import TorchModel
 
@@ -54,10 +54,15 @@ def test_too_few_or_equal_references_say_nothing():
     assert "do not differ" in beyond(2.0, [1.0, 1.0, 1.0])
 
 
+def pair(log):
+    """Two classes, of which the first has a trigger exp(log) times as cheap; 8 of 10 rows follow."""
+    return {"a": Cheapest(log, 8, 10), "b": Cheapest(-log, 8, 10)}
+
+
 def test_a_class_is_suspected_beside_references_only():
     """Ratios of 1.7 where references have about 1.0 are suspicious, where they have 1.7 they are not."""
-    references = [{"a": (at, 1.0), "b": (-at, 1.0)} for at in (-0.05, 0.0, 0.05, 0.02)]
-    own = {"a": (0.53, 1.0), "b": (-0.53, 1.0)}
+    references = [pair(at) for at in (-0.05, 0.0, 0.05, 0.02)]
+    own = pair(0.53)
 
     def by_name(own, references):
         found = compared(own, references, "rstu"[: len(references)], ("a", "b"))
@@ -69,16 +74,15 @@ def test_a_class_is_suspected_beside_references_only():
     assert found["suspected_classes",].value == 1
     assert found["trigger_ratio", "a"].value == pytest.approx(math.exp(0.53))
     assert found["reference_p", "a"].value < 0.001
+    assert (found["trigger_success", "a"].value, found["trigger_success", "a"].n) == (0.8, 10)
     assert found["reference_p", "b"].value > 0.999
-    same = [{"a": (at + 0.53, 1.0), "b": (-at - 0.53, 1.0)} for at in (-0.05, 0.0, 0.05, 0.02)]
+    same = [pair(at + 0.53) for at in (-0.05, 0.0, 0.05, 0.02)]
     assert by_name(own, same)["suspected_classes",].value == 0
-    alike = [{"a": (at, 1.0), "b": (-at, 1.0)} for at in (0.34, 0.3401, 0.3402)]
+    alike = [pair(at) for at in (0.34, 0.3401, 0.3402)]
     near = by_name(own, alike)
     assert near["reference_p", "a"].value < 0.001
     assert near["suspected", "a"].value == 0, "1.7 is not 1.25 times 1.41"
-    weak = {"a": (0.53, 0.9), "b": (-0.53, 1.0)}
-    assert by_name(weak, references)["suspected_classes",].value == 0, "it must work on unused rows"
-    missing = by_name({"b": (-0.53, 1.0)}, references)
+    missing = by_name({"b": own["b"]}, references)
     assert isinstance(missing["suspected", "a"], Undefined)
     assert isinstance(missing["suspected_classes",], Undefined), "a class was not compared"
 
