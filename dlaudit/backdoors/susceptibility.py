@@ -29,7 +29,8 @@ Rate = Annotated[float, Meta(gt=0, le=0.5)]
 FEWEST = 10
 """Poisoned rows below which a rate says nothing of a rate."""
 HALF = 0.5
-"""Share of the poisoned rows that a scan must nominate for the rate to be called detectable."""
+"""Share of the poisoned rows that a scan which misses them must have nominated: below it, the rate is
+called undetectable."""
 PER_MODEL = (
     "attack_success", "success_gain", "robust_accuracy", "accuracy_change", "detected",
     "poison_nominated", "poison_confirmed",
@@ -226,7 +227,7 @@ def _seen(  # noqa: PLR0917  (one call)
     own = []
     if found.nominated is not None and found.confirmed is not None:
         share = float(found.nominated[poison].mean())
-        if share < HALF:
+        if share < HALF and target not in found.suspected:
             message = (
                 f"undetectable at this rate: {share:.0%} of the poisoned rows were nominated, and what "
                 "is not nominated cannot be confirmed"

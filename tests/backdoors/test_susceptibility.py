@@ -74,15 +74,17 @@ def asked(tmp_path, monkeypatch):
     return ask
 
 
-def seen_by_rows(share_nominated):
-    """A scan that suspects 3 and nominates this share of the relabelled rows, and confirms none."""
+def nominating(share, suspected=()):
+    """A scan that nominates this share of the relabelled rows and confirms none."""
     train = planted_digits.halves(0)[0]
 
     def seen(rows):
         poison = np.flatnonzero(rows.y != train.y)
         nominated = np.zeros(len(train.y), dtype=bool)
-        nominated[poison[: round(share_nominated * len(poison))]] = True
-        return Look(frozenset({"3"} if len(poison) else ()), nominated, np.zeros_like(nominated))
+        nominated[poison[: round(share * len(poison))]] = True
+        return Look(
+            frozenset(suspected if len(poison) else ()), nominated, np.zeros_like(nominated)
+        )
 
     return seen
 
@@ -133,14 +135,20 @@ def test_what_nobody_could_look_for_is_no_power(asked):
     assert isinstance(found["accused_without_poison", "scan"], Undefined)
 
 
-@pytest.mark.parametrize("share", [0.4, 0.6])
-def test_fewer_nominated_than_half_is_called_undetectable_at_this_rate(asked, share):
-    found = asked(learned, seen_by_rows(share), rates=(0.05,), detectors=("scan",))
+@pytest.mark.parametrize(
+    ("share", "suspected", "said"), [(0.4, "", True), (0.6, "", False), (0.4, "3", False)]
+)
+def test_a_scan_that_misses_and_nominates_less_than_half_says_undetectable(
+    asked, share, suspected, said
+):
+    scan = nominating(share, suspected)
+    found = asked(learned, scan, rates=(0.05,), detectors=("scan",))
     nominated = found["poison_nominated", "0.05", "scan", "0"]
     assert (nominated.value, nominated.n) == (pytest.approx(share), 60)
     assert found["poison_confirmed", "0.05", "scan", "0"].value == 0
+    assert found["detected", "0.05", "scan", "0"].value == bool(suspected)
     named = [one.name for one in found["detected", "0.05", "scan", "0"].caveats]
-    assert named == (["undetectable-at-this-rate"] if share < 0.5 else [])
+    assert named == ["undetectable-at-this-rate"] * said
 
 
 def test_a_training_that_learns_nothing_leaves_nothing_to_be_blind_to(asked):
