@@ -41,6 +41,8 @@ def look(detector: Detector, bench: Bench, model: Model, train: Batch) -> Look |
         one for one in found
         if isinstance(one, Measurement | Undefined) and one.name == "suspected_classes"
     ]  # fmt: skip
+    if not counted:
+        return f"{detector} told no number of suspected classes"
     for one in counted:
         if isinstance(one, Undefined):
             return f"{detector}: {one.reason}"
