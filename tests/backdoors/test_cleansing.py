@@ -39,17 +39,22 @@ def patch(source=False):
     carried = Carried(
         "patch", mask, np.ones((1, 8, 8), np.float32), np.zeros((1, 8, 8), np.float32)
     )
-    return Recovered("patch", source, carried, np.arange(60), 1e-9, np.ones(100, bool), 1.0, 0.0)
+    return Recovered(
+        kind="patch", source=source, trigger=carried, members=np.arange(60), p=1e-9,
+        called=np.ones(100, bool), success=1.0, control=0.0,
+    )  # fmt: skip
 
 
 def finding(y, confirmed, *, best=None, left_out=()):
     """What a scan says that confirmed these rows of the target."""
-    drawn = (np.zeros(1), np.zeros(1))
-    one = Examined(TARGET, 100, 60, best, 4.0, drawn, clusters=False, split_p=1.0)
-    none = np.zeros(0, dtype=int)
+    one = Examined(
+        label=TARGET, rows=100, nominated=60, best=best, norm=4.0, drawn=(np.zeros(1), np.zeros(1)),
+        clusters=False, split_p=1.0,
+    )  # fmt: skip
     return Scanned(
-        [one], dict.fromkeys(left_out, "few rows"), "none", 0, none, np.asarray(confirmed, int), {},
-        np.ones(len(y)), {},
+        examined=[one], left_out=dict.fromkeys(left_out, "few rows"), features="none", discovered=0,
+        nominated=np.zeros(0, dtype=int), confirmed=np.asarray(confirmed, int), outcomes={},
+        p=np.ones(len(y)), scores={},
     )  # fmt: skip
 
 
