@@ -7,9 +7,11 @@ import torch
 
 from dlaudit.audit.bench import Bench, Subject
 from dlaudit.audit.evidence import EvidenceStore
-from dlaudit.audit.record import Measurement, Undefined
+from dlaudit.audit.judge import judge
+from dlaudit.audit.record import CheckRun, Measured, Measurement, Undefined
 from dlaudit.backdoors import susceptibility
 from dlaudit.backdoors.looks import Look
+from dlaudit.backdoors.suite import SUITE
 from dlaudit.backdoors.susceptibility import Susceptibility
 from dlaudit.datasets.arrays import ArrayDataset, Splits
 from dlaudit.models.torch_model import TorchModel
@@ -91,7 +93,7 @@ def nominating(share, suspected=()):
 
 def test_a_detector_that_sees_has_power_and_one_that_does_not_is_blind(asked):
     params = {"rates": (0.001, 0.05), "detectors": ("scan",)}
-    found = asked(learned, lambda rows: {"3"} if poisoned(rows) else set(), **params)
+    found = asked(learned, seeing, **params)
     success = found["attack_success", "0.05", "0"]
     assert success.value > 0.8
     assert success.conditions["poisoned_rows"] == 60
@@ -149,6 +151,46 @@ def test_a_scan_that_misses_and_nominates_less_than_half_says_undetectable(
     assert found["detected", "0.05", "scan", "0"].value == bool(suspected)
     named = [one.name for one in found["detected", "0.05", "scan", "0"].caveats]
     assert named == ["undetectable-at-this-rate"] * said
+
+
+def seeing(rows):
+    return {"3"} if poisoned(rows) else set()
+
+
+@pytest.mark.parametrize(
+    ("suspected", "blind", "accused"),
+    [
+        (seeing, "pass", "pass"),
+        (lambda _: set(), "fail", "pass"),
+        (lambda _: {"3"}, "inconclusive", "fail"),
+        (lambda _: "scan needs data: train", "not_assessed", "not_assessed"),
+    ],
+)
+def test_by_default_a_blind_audit_fails_and_one_that_cries_wolf_is_void(
+    asked, suspected, blind, accused
+):
+    found = asked(learned, suspected, rates=(0.05,), detectors=("scan",)).values()
+    outcome = Measured(
+        measurements=tuple(one for one in found if isinstance(one, Measurement)),
+        undefined=tuple(one for one in found if isinstance(one, Undefined)),
+    )
+    run = "backdoors.susceptibility"
+    runs = {
+        run: CheckRun(
+            id=run,
+            check=run,
+            params={},
+            seed=0,
+            seconds=0,
+            device="cpu",
+            cost=None,
+            outcome=outcome,
+        )
+    }
+    verdicts = {
+        rule.measurement: judge(rule, runs).status for rule in SUITE.rules if rule.run == run
+    }
+    assert verdicts == {"blind": blind, "accused_without_poison": accused}
 
 
 def test_a_training_that_learns_nothing_leaves_nothing_to_be_blind_to(asked):
