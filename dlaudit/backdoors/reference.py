@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, NamedTuple
 from msgspec import Meta
 
 from dlaudit.audit.parts import Check, Needs, Yielded
-from dlaudit.audit.record import Cost, Measurement, Scalar, Undefined
+from dlaudit.audit.record import Artifact, Cost, Measurement, Scalar, Undefined
 from dlaudit.audit.statistics import wilson
 from dlaudit.backdoors.inversion import CENSUS, CRITERION, Inversion
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 FEWEST = 3
 """Reference models below which their spread is unknown."""
+DRAWN = 8
+"""Classes in the picture."""
 CHANCE = 0.05
 """Share of models like the references in which some class may be suspected, were log ratios normal."""
 CHEAPER = 1.25
@@ -96,6 +98,7 @@ class Reference(Check, frozen=True, kw_only=True):
             return
         tables = [one for one in known if not isinstance(one, str)]
         yield from compared(own, tables, names, bench.classes)
+        yield from _kept(bench, own, tables)
 
 
 def searched(check: Reference, bench: Bench, model: Model) -> dict[str, Cheapest] | str:
@@ -188,6 +191,43 @@ def beyond(own: float, references: Sequence[float]) -> float | str:
     if spread == 0:
         return "the reference models do not differ: they are one model under several names"
     return float(t.sf((own - np.mean(references)) / (spread * math.sqrt(1 + 1 / m)), m - 1))
+
+
+def _kept(
+    bench: Bench, own: Mapping[str, Cheapest], references: Sequence[Mapping[str, Cheapest]]
+) -> Iterator[Artifact]:
+    """Each class's ratio in the audited model and in every reference, as a table and as a picture."""
+    import numpy as np
+
+    from dlaudit.audit.curves import intervals_svg
+
+    labels = [
+        one for one in bench.classes if one in own and all(one in table for table in references)
+    ]
+    if not labels:
+        return
+    ratio = np.exp([own[one].log for one in labels])
+    known = np.exp([[table[one].log for table in references] for one in labels])
+    yield bench.keep_table(
+        f"{bench.run}.classes",
+        {"id": np.array(labels), "ratio": ratio, "references": known},
+        caption="Each class with a trigger in all models: the other classes' median cost over its own.",
+    )
+    rows = []
+    for label, value, others in list(zip(labels, ratio, known, strict=True))[:DRAWN]:
+        middle = float(np.exp(np.log(others).mean()))
+        rows.append((f"{label}: audited", float(value), float(value), float(value)))
+        rows.append((f"{label}: references", middle, float(others.min()), float(others.max())))
+    told = "; ".join(f"{name} {value:.2f}" for name, value, *_ in rows)
+    yield bench.keep(
+        f"{bench.run}.ratios", intervals_svg(rows, across="others' cost / own cost", line=1.0),
+        media_type="image/svg+xml",
+        caption=(
+            "How many times cheaper each class's trigger is than the others': the audited model, and the "
+            f"references (mean, smallest and largest). {min(len(labels), DRAWN)} of {len(labels)} classes."
+        ),
+        alt=f"{told}.",
+    )  # fmt: skip
 
 
 def _unfit(bench: Bench, names: Sequence[str]) -> str:

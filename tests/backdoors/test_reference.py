@@ -136,7 +136,8 @@ def bench_of(folder, module, models=()):
 
 
 def told(check, bench):
-    return {(one.name, *one.slice.values()): one for one in check.measure(bench)}
+    """Numbers by (name, class), artifacts by name."""
+    return {(one.name, *getattr(one, "slice", {}).values()): one for one in check.measure(bench)}
 
 
 def test_a_planted_table_of_two_classes_is_accused_beside_references_and_its_twin_is_not(
@@ -164,6 +165,14 @@ def test_a_planted_table_of_two_classes_is_accused_beside_references_and_its_twi
     assert bad["reference_p", "0"].n == 4
     assert bad["reference_p", "0"].conditions["references"] == "r0, r1, r2, r3"
     assert twin["suspected_classes",].value == 0
+    with np.load(tmp_path / bad["backdoors.reference.classes",].path) as stored:
+        assert stored["id"].tolist() == ["0", "1"]
+        assert stored["ratio"][0] == pytest.approx(bad["trigger_ratio", "0"].value)
+        usual = np.exp(np.log(stored["references"]).mean(axis=1))
+        assert usual[0] == pytest.approx(bad["suspected", "0"].conditions["references_ratio"])
+    picture = bad["backdoors.reference.ratios",]
+    assert "2 of 2 classes" in picture.caption
+    assert f"0: audited {bad['trigger_ratio', '0'].value:.2f}" in picture.alt
 
 
 def test_without_enough_references_nothing_is_said(tmp_path):
