@@ -27,6 +27,8 @@ def load(
     scale: float | str | None = None,
     channel_axis: int | None = None,
     tokens: bool = False,
+    task: str = "",
+    void: int | None = 255,
 ) -> Dataset:
     """A data set from ``f.py:factory``, called with args.
 
@@ -46,14 +48,17 @@ def load(
         return made
 
     from dlaudit.datasets.fields import dataset_of
+    from dlaudit.datasets.truths import checked_task
 
     data = dataset_of(
         _fields(made, place), place=place, name=Path(file).name, classes=classes or (), scale=scale,
-        channel_axis=channel_axis, tokens=tokens,
+        channel_axis=channel_axis, tokens=tokens, task=checked_task(task), void=void,
     )  # fmt: skip
     # Code alone does not say which rows it built: they are part of the identity.
     fingerprint, facts = identity(
-        code_files(path), {"args": args}, digests={"rows": data.card.fingerprint}
+        code_files(path),
+        {"args": args, **({"task": task, "void": void} if task else {})},
+        digests={"rows": data.card.fingerprint},
     )
     data.card = msgspec.structs.replace(
         data.card, fingerprint=fingerprint, facts={**data.card.facts, **facts}

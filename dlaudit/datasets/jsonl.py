@@ -52,7 +52,7 @@ def load(
     wanted = [text, label, *([id] if id else []), *(groups or [])]
     columns: dict[str, list[Any]] = {name: [] for name in wanted}
     places: list[int] = []
-    for number, row in _rows(file):
+    for number, row in rows_of(file):
         for name in wanted:
             columns[name].append(_cell(row, name, file, number, optional=name in (groups or [])))
         places.append(number)
@@ -90,7 +90,7 @@ def load(
     )  # fmt: skip
 
 
-def _rows(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def rows_of(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Each line's number and object. Raises LoadError."""
     kind = airlock.kind_of(file)
     if kind != "unknown":

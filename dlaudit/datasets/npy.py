@@ -30,12 +30,20 @@ def load(
     tokens: bool = False,
     classes: list[str] | None = None,
     rows: str | None = None,
+    task: str = "",
+    void: int | None = 255,
 ) -> Dataset:
     """Inputs in one .npy, labels in another; of any size, because inputs are read batch by batch.
 
-    id, mask: further files; groups: attribute -> file. The rest is as for ``npz``. Raises LoadError,
-    UntrustedModel for arrays of Python objects.
+    id, mask: further files; groups: attribute -> file; task: ``multilabel`` or
+    ``segmentation``. The rest is as for ``npz``. Raises LoadError, UntrustedModel for arrays of Python
+    objects.
     """
+    if task == "detection":
+        raise refusal(
+            None, "task", expected="multilabel or segmentation", got="'detection'",
+            hint="An .npz holds boxes beside the pictures, a folder of images a file of boxes.",
+        )  # fmt: skip
     named = {"x": path, "y": labels} | {
         key: written for key, written in (("id", id), ("mask", mask)) if written is not None
     }
@@ -50,14 +58,16 @@ def load(
     settings = {
         "scale": scale, "channel_axis": channel_axis, "tokens": tokens, "classes": classes,
     }  # fmt: skip
+    settings |= {"task": task, "void": void} if task else {}
     fingerprint, facts = identified(files, settings, rows, root)
 
     from dlaudit.datasets.fields import dataset_of
+    from dlaudit.datasets.truths import checked_task
 
     x = stored["x"]
     return dataset_of(
         fields, place=files["x"], name=files["x"].name, classes=classes or (), scale=scale,
-        channel_axis=channel_axis, tokens=tokens,
+        channel_axis=channel_axis, tokens=tokens, task=checked_task(task), void=void,
         rows=selected(rows, root, x.shape[0] if x.ndim else 0), fingerprint=fingerprint, facts=facts,
     )  # fmt: skip
 

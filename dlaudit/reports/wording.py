@@ -136,6 +136,12 @@ class SuiteWords(NamedTuple):
 
 
 SUITES: dict[str, SuiteWords] = {
+    "performance": SuiteWords(
+        "Performance at the task",
+        "How well does the model do what it is for?",
+        "The level on the data named above; which level is enough, and what other data would give, is "
+        "not said.",
+    ),
     "overfitting": SuiteWords(
         "Overfitting",
         "How does the model do on data it was not fitted to?",
