@@ -185,6 +185,7 @@ def fit(model: Model, data: Dataset) -> None:
     refuse_another_task(model, data)
     if "logits" not in model.offers:
         if model.offers & set(TASKS):
+            checked_inputs(model, data)
             model.structured(first_rows(data))
             model.passes.forward = 0
         elif "values" in model.offers:

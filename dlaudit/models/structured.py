@@ -39,8 +39,12 @@ class Structured(Model):
         bounds: tuple[Any, Any] | None = None,
         classes: tuple[str, ...] = (),
         batch: int = 512,
+        logits: bool | None = None,
     ) -> None:
-        """answer: (B, *input) array -> an output of the task, see ``scores``, ``maps`` and ``boxes``."""
+        """answer: (B, *input) array -> an output of the task, see ``label_scores``, ``maps``, ``boxes``.
+
+        logits: whether the scores of labels are logits; told by the data's first rows if None.
+        """
         self.card = msgspec.structs.replace(card, facts={**card.facts, "task": task})
         self.task = task
         self.bounds = bounds
@@ -48,8 +52,7 @@ class Structured(Model):
         self.offers = frozenset({task})
         self.batch = batch
         self._answer = answer
-        self._logits: bool | None = None
-        """Whether the scores of labels are logits: told by the data's first rows."""
+        self._logits = logits
 
     def logits(self, x: Any) -> Tensor:
         """Raise NotOffered: there is no one class per sample."""
@@ -151,7 +154,7 @@ def maps(said: Any, x: np.ndarray, classes: int, name: str) -> np.ndarray:
                 hint="One channel of logits z? Give the background as well: torch.cat([-z, z], 1)."
                 if given.shape[1] == 1 else "",
             )  # fmt: skip
-        return given.argmax(axis=1).astype(np.int64)
+        return np.asarray(given.argmax(axis=1), dtype=np.int64)
     if given.dtype.kind == "f" or given.min() < 0 or (classes and given.max() >= classes):
         raise refusal(
             name, "output", expected=f"class indices 0 … {classes - 1 if classes else 'C - 1'}",

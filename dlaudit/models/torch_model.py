@@ -289,8 +289,11 @@ class TorchModel(Model):
             parameter.requires_grad_(trainable)
 
 
-def structured(model: TorchModel, task: str) -> Model:
-    """The same network, on the same device, as a model for the task; itself where there is none."""
+def structured(model: TorchModel, task: str, *, logits: bool | None = None) -> Model:
+    """The same network, on the same device, as a model for the task; itself where there is none.
+
+    logits: whether the scores of labels are logits; told by the first rows where that is not known.
+    """
     from dlaudit.models.structured import Structured
 
     def answer(part: Any) -> Any:
@@ -300,8 +303,9 @@ def structured(model: TorchModel, task: str) -> Model:
     if not task:
         return model
     return Structured(
-        answer, task, card=model.card, bounds=model.bounds, classes=model.classes, batch=model.batch
-    )
+        answer, task, card=model.card, bounds=model.bounds, classes=model.classes, batch=model.batch,
+        logits=logits,
+    )  # fmt: skip
 
 
 def _cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
