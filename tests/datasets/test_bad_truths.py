@@ -148,7 +148,7 @@ MASKS = [
     ("a table too", lambda _: None, {"table": "t.csv"}, "got a table or groups as well"),
     ("groups too", lambda _: None, {"groups": ["site"]}, "got a table or groups as well"),
     ("one is missing", lambda f: (f / "m" / "1.png").unlink(), {}, "expected a mask called 1.png"),
-    ("another size", saved("m/1.png", np.zeros((8, 6), np.uint8)), {}, "expected 6 x 8 pixels, as its picture"),
+    ("another size", saved("m/1.png", np.zeros((8, 6), np.uint8)), {}, "6 x 8 pixels, as its picture"),
     ("colours", saved("m/1.png", np.zeros((6, 8, 3), np.uint8)), {}, "Colours are no class indices"),
     ("another class", lambda _: None, {"classes": ["a", "b"]}, "class indices 0 … 1, or void = 255, got 2"),
     ("all void", lambda f: [saved(f"m/{k}.png", np.full((6, 8), 255, np.uint8))(f) for k in (0, 1)], {},

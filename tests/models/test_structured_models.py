@@ -57,7 +57,7 @@ BAD = [
     ("segmentation", "return x", "one channel for each of the 2 classes, got 1. One channel of logits"),
     ("segmentation", "return np.repeat(x, 3, 1)", "one channel for each of the 2 classes, got 3"),
     ("segmentation", "return x[:, 0]", "expected class indices 0 … 1, got float32"),
-    ("segmentation", "return (x[:, 0] * 9).astype(int)", "expected class indices 0 … 1, got int64 from 0 to 8"),
+    ("segmentation", "return (x[:, 0] * 9).astype(int)", "class indices 0 … 1, got int64 from 0 to 8"),
     ("segmentation", "return np.full((len(x), 2, 6, 8), np.inf)", "missing or not finite"),
     ("detection", f"return {FOUND}", "a list of 4, one mapping with boxes, labels, scores per picture"),
     ("detection", f"return [{FOUND}] * 3", "a list of 4"),
@@ -119,7 +119,8 @@ def test_asked_in_pieces_it_says_the_same_and_every_pass_counts(tmp_path):
         body = {
             "multilabel": "return np.stack([x.mean((1, 2, 3)), x.max((1, 2, 3))], 1)",
             "segmentation": "return (x[:, 0] > 0.5).astype(int)",
-            "detection": "return [dict(boxes=[[0, 0, 4, float(p.max())]], labels=[0], scores=[1]) for p in x]",
+            "detection": "return [dict(boxes=[[0, 0, 4, float(p.max())]], labels=[0], scores=[1]) "
+            "for p in x]",
         }[task]  # fmt: skip
         whole, pieces = (asked(tmp_path, task, body, batch=size) for size in (512, 3))
         batch = next(iter(data(task).batches()))
