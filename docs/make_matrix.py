@@ -482,6 +482,8 @@ def task_model(use: str, task: str, root: Path) -> dict[str, Any]:
     named = {"multilabel": "scores", "segmentation": "maps", "detection": "boxes"}[task]
     if use == "callable":
         return {"file": f"tasks.py:{named}", "output": task}
+    if use == "http":
+        return {"url": "http://127.0.0.1:9/predict", "output": task}
     if use == "torch":
         return {"file": f"tasks.py:{task}", "task": task}
     if use == "huggingface":
@@ -541,6 +543,11 @@ def task_data(use: str, task: str, root: Path) -> dict[str, Any]:
         ]  # fmt: skip
         (root / "boxes.jsonl").write_text("\n".join(map(json.dumps, lines)))
         return {"path": folder.name, "boxes": "boxes.jsonl"}
+    if use == "jsonl":
+        tags = [["red"] * row[0] + ["round"] * row[1] for row in arrays["y"].astype(int)]
+        texts = [{"text": f"number {row}", "label": one} for row, one in enumerate(tags)]
+        (root / "tagged.jsonl").write_text("\n".join(map(json.dumps, texts)))
+        return {"path": "tagged.jsonl", "length": 8, "task": task}
     import pandas as pd
 
     frame = pd.DataFrame(arrays["x"].reshape(12, -1)[:, :3], columns=["a", "b", "c"])
@@ -554,13 +561,13 @@ DENSE = ("multilabel", "segmentation")
 MODEL_TASKS: dict[str, tuple[str, ...]] = {
     "torch": TASKS, "torchscript": DENSE, "torch_export": DENSE, "onnx": DENSE,
     "sklearn": (), "callable": (*TASKS, "quantities"), "xgboost": ("quantities",),
-    "lightgbm": ("quantities",), "catboost": ("quantities",), "huggingface": ("multilabel",), "http": (),
+    "lightgbm": ("quantities",), "catboost": ("quantities",), "huggingface": ("multilabel",), "http": DENSE,
     "predictions": ("quantities",),
 }  # fmt: skip
 """Which tasks a model loader knows."""
 DATA_TASKS: dict[str, tuple[str, ...]] = {
     "npz": TASKS, "csv": ("multilabel", "quantities"), "parquet": ("multilabel", "quantities"),
-    "arrow": ("multilabel", "quantities"), "npy": DENSE, "jsonl": (), "wav": (),
+    "arrow": ("multilabel", "quantities"), "npy": DENSE, "jsonl": ("multilabel",), "wav": (),
     "images": ("segmentation", "detection"), "factory": TASKS,
 }  # fmt: skip
 

@@ -14,6 +14,7 @@ import msgspec
 from dlaudit.audit.code_files import code_files
 from dlaudit.audit.files import identity, named_function, refusal, said
 from dlaudit.audit.parts import Dataset
+from dlaudit.models.declared import checked_task
 
 RETURNS = "a torch Dataset, a dlaudit Dataset, (x, y), or a dict with x and y"
 
@@ -48,7 +49,6 @@ def load(
         return made
 
     from dlaudit.datasets.fields import dataset_of
-    from dlaudit.datasets.truths import checked_task
 
     data = dataset_of(
         _fields(made, place), place=place, name=Path(file).name, classes=classes or (), scale=scale,

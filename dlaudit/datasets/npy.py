@@ -12,6 +12,7 @@ from dlaudit.audit.files import named_file, refusal
 from dlaudit.audit.parts import Dataset
 from dlaudit.datasets.selection import identified, selected
 from dlaudit.models import airlock
+from dlaudit.models.declared import checked_task
 
 if TYPE_CHECKING:
     from dlaudit.datasets.streamed import StoredArray
@@ -62,7 +63,6 @@ def load(
     fingerprint, facts = identified(files, settings, rows, root)
 
     from dlaudit.datasets.fields import dataset_of
-    from dlaudit.datasets.truths import checked_task
 
     x = stored["x"]
     return dataset_of(

@@ -14,6 +14,7 @@ from dlaudit.audit.parts import Dataset
 from dlaudit.datasets.selection import identified, selected
 from dlaudit.errors import nearest
 from dlaudit.models import airlock, zip_reading
+from dlaudit.models.declared import checked_task
 
 if TYPE_CHECKING:
     import zipfile
@@ -54,7 +55,6 @@ def load(
     """
     file = named_file(root, path, expected="an .npz archive")
     names = {"x": x, "y": y, "id": id}
-    from dlaudit.datasets.truths import checked_task
 
     fields = _read(file, names, checked_task(task))
     settings = {

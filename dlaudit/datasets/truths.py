@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dlaudit.audit.files import refusal
-from dlaudit.audit.parts import TASKS, Boxes
+from dlaudit.audit.parts import Boxes
 from dlaudit.errors import nearest
 
 VOID = 255
@@ -44,19 +44,6 @@ class Truth(NamedTuple):
         if self.task != "detection":
             return {"truth": self.rows}
         return {f"truth {name}": column for name, column in flat(self.rows).items()}
-
-
-def checked_task(task: str) -> str:
-    """The task as it is written, or nothing. Raises LoadError for others."""
-    if task and task not in TASKS:
-        raise refusal(
-            None,
-            "task",
-            expected=f"one of {', '.join(TASKS)}",
-            got=repr(task),
-            hint=nearest(task, TASKS),
-        )
-    return task
 
 
 def truth_of(

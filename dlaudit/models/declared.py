@@ -64,8 +64,8 @@ def checked_task(task: str, known: Sequence[str] = TASKS) -> str:
     """The task as it is written, or nothing. Raises LoadError for others."""
     if task and task not in known:
         raise refusal(
-            None, "task", expected=f"one of {', '.join(known)}", got=repr(task),
-            hint=nearest(task, known) if task not in TASKS else 'use = "callable" takes all of them.',
+            None, "task", expected=f"one of {', '.join(known)}, which is what this loader knows",
+            got=repr(task), hint="" if task in TASKS else nearest(task, known),
         )  # fmt: skip
     return task
 

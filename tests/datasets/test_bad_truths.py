@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from dlaudit.datasets import images, npy, npz
+from dlaudit.datasets import images, jsonl, npy, npz
 from dlaudit.datasets.tables import load_csv
 from dlaudit.datasets.truths import by_picture, flat
 from dlaudit.errors import LoadError
@@ -271,3 +271,45 @@ def test_boxes_keep_their_picture_and_their_order(rows, seed):
     assert back["row"].tolist() == sorted(rows)
     assert (back["box"] == box[order]).all()
     assert (back["label"] == label[order]).all()
+
+
+TEXTS = [
+    ("one name", {}, "line 1: field 'label': expected a list of names", "red"),
+    (
+        "no list",
+        {},
+        "expected a list of names, an empty one where there is none, got nothing",
+        None,
+    ),
+    ("numbers", {}, "expected a list of names", [1]),
+    ("an empty name", {}, "expected a list of names", [""]),
+    ("another name", {"classes": ["blue", "red"]}, "names out of blue, red, got 'rod'", ["rod"]),
+    ("nobody has any", {}, "expected at least one name in all lines, got none", []),
+    ("another task", {"task": "segmentation"}, "task: expected one of multilabel", ["red"]),
+]
+
+
+@pytest.mark.parametrize("row", TEXTS, ids=[row[0] for row in TEXTS])
+def test_bad_label_sets_of_texts_are_refused(tmp_path, row):
+    _, more, said, label = row
+    (tmp_path / "t.jsonl").write_text(json.dumps({"text": "good", "label": label}))
+    with pytest.raises(LoadError) as refused:
+        jsonl.load(root=tmp_path, path="t.jsonl", **({"task": "multilabel"} | more))
+    assert said in str(refused.value)
+
+
+def test_texts_keep_their_label_sets(tmp_path):
+    lines = [
+        {"text": "a", "label": ["red", "round"]},
+        {"text": "b", "label": []},
+        {"text": "c", "label": ["round"]},
+    ]
+    (tmp_path / "t.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    data = jsonl.load(root=tmp_path, path="t.jsonl", task="multilabel", length=4)
+    assert data.classes == ("red", "round")
+    assert next(iter(data.batches())).truth.tolist() == [
+        [True, True],
+        [False, False],
+        [False, True],
+    ]
+    assert data.offers == {"multilabel", "tokens"}

@@ -217,7 +217,7 @@ BAD = [
     ("no such class", config(architectures=["VitForImageClassification"]), {}, "Did you mean ViTFor"),
     ("several labels", config(problem_type="multi_label_classification"), {}, "Several labels a row? Say"),
     ("one label for several", lambda _: None, {"task": "multilabel"}, "expected multi_label_classification"),
-    ("boxes", lambda _: None, {"task": "detection"}, "task: expected one of multilabel, got 'detection'"),
+    ("boxes", lambda _: None, {"task": "detection"}, "task: expected one of multilabel"),
     ("no weights", lambda f: (f / "model.safetensors").unlink(), {}, "expected model.safetensors, got no"),
     ("a pickle", pickled, {}, "got pytorch_model.bin. Save it with"),
     ("half of the weights", lambda f: (f / "model.safetensors").write_bytes(

@@ -171,7 +171,7 @@ def test_a_task_that_no_loader_knows_is_refused_first(tmp_path, load):
     with pytest.raises(LoadError, match="task: expected one of"):
         load(root=tmp_path, task="segmenting", **where)
     if load is not torch_files.load:
-        with pytest.raises(LoadError, match="callable"):
+        with pytest.raises(LoadError, match="which is what this loader knows, got 'detection'"):
             load(root=tmp_path, task="detection", **where)
 
 
