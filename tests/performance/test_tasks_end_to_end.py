@@ -221,6 +221,11 @@ def test_a_trained_model_of_the_task_is_measured_and_all_else_is_skipped(folder,
     assert verdict["status"] == "pass", verdict
     report = (tmp_path / "out" / "report.html").read_text()
     assert all(run in report for run in skipped), "what was skipped is seen"
+    card = dlaudit_command(
+        "report", tmp_path / "out", "--format", "model-index", folder=tmp_path
+    ).stdout
+    named = {"multilabel": "image-classification", "segmentation": "image-segmentation"}
+    assert f'"type": "{named.get(task, "object-detection")}"' in card
     forward = {run["id"]: run["cost"]["forward"] for run in record["runs"]}
     assert forward["performance.task"] == 120
 
