@@ -63,7 +63,7 @@ class Batch(NamedTuple):
     a missing value is ``"unknown"``. columns: further columns of a table, as stored. mask:
     (B, *spatial) bool, true where the object is, if the data set has masks. truth: what is true where
     that is no class, by the task that the data offer: ``multilabel`` (B, L) bool, ``segmentation``
-    (B, H, W) int64, -1 where nothing counts, ``detection`` (B,) objects of ``Boxes``; y is then all zeros.
+    (B, H, W) int16, -1 where nothing counts, ``detection`` (B,) objects of ``Boxes``; y is then all zeros.
     """
 
     x: Any

@@ -139,7 +139,7 @@ def sides(path: Path) -> tuple[int, int]:
 
 
 def label_map(path: Path, size: tuple[int, int] | None) -> np.ndarray:
-    """(H, W) int64: the numbers of a picture of one channel, or of a palette, as they are stored.
+    """(H, W) int32: the numbers of a picture of one channel, or of a palette, as they are stored.
 
     size: (height, width) it is brought to, each pixel taking its nearest. Raises LoadError.
     """
@@ -152,7 +152,7 @@ def label_map(path: Path, size: tuple[int, int] | None) -> np.ndarray:
         try:
             if size is not None and (picture.height, picture.width) != size:
                 picture = picture.resize(size[::-1], Image.Resampling.NEAREST)  # noqa: PLW2901
-            return np.asarray(picture).astype(np.int64)
+            return np.asarray(picture).astype(np.int32)
         except (OSError, ValueError, SyntaxError, EOFError, MemoryError) as error:
             raise _damaged(path, error) from error
 

@@ -152,16 +152,16 @@ def _label_maps(
         )  # fmt: skip
     if y.dtype.kind not in "biu" and not (y.dtype.kind == "f" and (y == np.round(y)).all()):
         raise refusal(place, "field 'y'", expected="class indices", got=f"type {y.dtype}")
-    maps = y.astype(np.int64)
-    if void is not None:
-        maps[maps == void] = -1
     most = len(classes) or MANY
-    wrong = (maps >= most) | ((maps < 0) & (y != void))
+    uncounted = np.zeros(y.shape, dtype=bool) if void is None else y == void
+    wrong = ((y >= most) | (y < 0)) & ~uncounted
     if wrong.any():
         raise refusal(
             place, "field 'y'", expected=f"class indices 0 … {most - 1}, or void = {void}",
             got=str(y[wrong][0]), hint="" if classes else "Are these colours?",
         )  # fmt: skip
+    maps = y.astype(np.int16)  # a pixel each: they are many
+    maps[uncounted] = -1
     if (maps < 0).all():
         raise refusal(place, "field 'y'", expected="pixels that count", got="void in all of them")
     return maps

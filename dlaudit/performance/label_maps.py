@@ -12,7 +12,7 @@ import numpy as np
 def counts(truth: np.ndarray, decided: np.ndarray, classes: int) -> np.ndarray:
     """(n, 3, C) float64 for each picture: pixels of both, of the decision, and of the truth.
 
-    truth, decided: (n, H, W) int64; where truth is -1, nothing counts.
+    truth, decided: (n, H, W) whole numbers; where truth is -1, nothing counts.
     """
     held = np.zeros((len(truth), 3, classes))
     for row, (true, said) in enumerate(zip(truth, decided, strict=True)):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import math
+import tomllib
 
 import numpy as np
 import pytest
 import torch
+from commandline import dlaudit_command
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
@@ -14,11 +17,12 @@ from scipy.signal import ShortTimeFFT
 from torch import nn
 
 from dlaudit.audit.bench import Subject
+from dlaudit.audit.registry import import_file
 from dlaudit.audit.subject import fitted
 from dlaudit.datasets.arrays import ArrayDataset
 from dlaudit.errors import LoadError, PlanError
 from dlaudit.models import torch_files
-from dlaudit.models.preprocessing import Spectrum, mel_bands
+from dlaudit.models.preprocessing import Spectrum, mel_bands, preprocessed
 
 NET = '''
 from torch import nn
@@ -235,3 +239,91 @@ def test_a_model_of_spectrograms_has_gradients_in_units_of_the_sound(folder):
     slope = (loss(given + step) - loss(given - step)) / 2e-3
     assert slope == pytest.approx(float(gradient[0, 0, 50]), rel=0.05, abs=1e-3)
     assert model.card.facts["preprocessing"]["mel"]["high"] == 4000
+
+
+# -- through an audit --------------------------------------------------------------------------------
+
+TRAINED = """
+name = "what stands before a network"
+[model]
+use = "torch"
+[model.args]
+file = "net.py:{net}"
+args = {args}
+weights = "trained.safetensors"
+bounds = {bounds}
+preprocessing = {preprocessing}
+[data]
+use = "npz"
+args = {{ path = "d.npz" }}
+[checks."performance.task"]
+resamples = 200
+[checks."attacks.fgsm"]
+epsilon = 0.3
+[checks."explain.attribution"]
+samples = 2
+methods = ["saliency"]
+"""
+MEL = "{ mel = { rate = 8000, window = 64, hop = 16, bins = 8, log = true } }"
+
+
+def tones(n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Sounds of 160 samples, low or high, at any phase."""
+    rng = np.random.default_rng(1)
+    y = np.arange(n) % 2
+    phase = rng.uniform(0, 6, (n, 1))
+    wave = np.sin(2 * np.pi * np.where(y, 1900, 600)[:, None] * np.arange(160) / 8000 + phase)
+    return (0.5 * wave + rng.normal(0, 0.05, (n, 160)))[:, None].astype(np.float32), y
+
+
+def tinted(n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Pictures (3, 4, 4) in [0, 1], redder or bluer."""
+    rng = np.random.default_rng(1)
+    y = np.arange(n) % 2
+    x = rng.uniform(0, 0.7, (n, 3, 4, 4))
+    x[np.arange(n), 2 * y] += 0.3
+    return x.astype(np.float32), y
+
+
+@pytest.mark.parametrize(
+    ("net", "written", "made"),
+    [
+        ("create", {"args": '{ name = "named_small" }', "bounds": "[0, 1]", "preprocessing": '"declared"'},
+         tinted),
+        ("hearing", {"args": "{ bins = 8 }", "bounds": "[-1, 1]", "preprocessing": MEL}, tones),
+    ],
+    ids=["standardised", "mel"],
+)  # fmt: skip
+def test_a_trained_network_behind_its_preprocessing_goes_through_an_audit(
+    tmp_path, net, written, made
+):
+    (tmp_path / "net.py").write_text(NET)
+    text = TRAINED.format(net=net, **written)
+    (tmp_path / "plan.toml").write_text(text)
+    args = tomllib.loads(text)["model"]["args"]
+    x, y = made(80)
+    np.savez(tmp_path / "d.npz", x=x, y=y)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        bare = getattr(import_file(tmp_path / "net.py"), net)(**args["args"])
+        whole, _ = preprocessed(bare, args["preprocessing"], "net.py")
+        optimiser = torch.optim.Adam(bare.parameters(), 0.03)
+        for _ in range(60):
+            optimiser.zero_grad()
+            nn.functional.cross_entropy(whole(torch.from_numpy(x)), torch.from_numpy(y)).backward()
+            optimiser.step()
+    save_file(bare.state_dict(), tmp_path / "trained.safetensors")
+    words = ("run", "plan.toml", "--executor", "inline", "--quiet", "--out", "out")
+    assert dlaudit_command(*words, folder=tmp_path).code == 3, "no rule"
+    record = json.loads((tmp_path / "out" / "record.json").read_text())
+    runs = {run["id"]: run["outcome"] for run in record["runs"]}
+    assert {run: one["kind"] for run, one in runs.items()} == dict.fromkeys(runs, "measured")
+    told = {
+        one["name"]: one["value"]
+        for one in runs["performance.task"]["measurements"]
+        if not one.get("slice")
+    }
+    assert told["accuracy"] > 0.9, "it was trained, and what it was trained behind is in the graph"
+    attacked = {one["name"]: one["value"] for one in runs["attacks.fgsm"]["measurements"]}
+    assert attacked["robust_accuracy"] < attacked["clean_accuracy"]
+    assert set(record["model"]["facts"]["preprocessing"]) & {"mean", "mel"}

@@ -181,7 +181,7 @@ def test_what_is_found_beside_the_objects_never_raises_the_precision():
 
 @pytest.mark.slow
 def test_the_interval_of_average_precision_holds():
-    many = 3000
+    many = 1500
     true, found = pictures(np.random.default_rng(1), many, labels=1)
 
     def half(some_true, some_found):
@@ -190,8 +190,8 @@ def test_the_interval_of_average_precision_holds():
 
     goal = half(true, found)(np.ones((1, many)))[0]
     hits = []
-    for seed in range(100):
+    for seed in range(60):
         statistic = half(*pictures(np.random.default_rng(1000 + seed), 60, labels=1))
-        interval = over_rows(statistic, 60, np.random.default_rng(seed), resamples=200)
+        interval = over_rows(statistic, 60, np.random.default_rng(seed), resamples=150)
         hits.append(interval.low <= goal <= interval.high)
-    assert np.mean(hits) > 0.91
+    assert np.mean(hits) > 0.88

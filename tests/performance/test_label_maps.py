@@ -65,13 +65,13 @@ def test_the_interval_of_mean_iou_holds_where_pixels_of_a_picture_depend_on_each
         flat = held.reshape(len(held), -1)
         return lambda w: mean_of_present(iou((w @ flat).reshape(len(w), 3, 2)))
 
-    true = statistic(drawn(60_000, 1))(np.ones((1, 60_000)))[0]
+    true = statistic(drawn(20_000, 1))(np.ones((1, 20_000)))[0]
     hits, widths = [], []
-    for seed in range(200):
+    for seed in range(150):
         interval = over_rows(
-            statistic(drawn(60, 1000 + seed)), 60, np.random.default_rng(seed), resamples=500
+            statistic(drawn(60, 1000 + seed)), 60, np.random.default_rng(seed), resamples=300
         )
         hits.append(interval.low <= true <= interval.high)
         widths.append(interval.high - interval.low)
-    assert np.mean(hits) > 0.915
+    assert np.mean(hits) > 0.91
     assert np.mean(widths) > 0.05, "a binomial interval of 8,640 pixels would be 0.02 wide"

@@ -120,15 +120,15 @@ def test_the_intervals_of_macro_f1_and_of_average_precision_hold():
         return Ranked(truth[:, 1], score[:, 1]).average_precision
 
     for made in (macro, precision):
-        many = 400_000
+        many = 100_000
         true = made(*drawn(many, 1))(np.ones((1, many)))[0]
         held = []
-        for seed in range(200):
+        for seed in range(150):
             interval = over_rows(
-                made(*drawn(120, 1000 + seed)), 120, np.random.default_rng(seed), resamples=500
+                made(*drawn(120, 1000 + seed)), 120, np.random.default_rng(seed), resamples=300
             )
             held.append(interval.low <= true <= interval.high)
-        assert np.mean(held) > 0.915, made.__name__
+        assert np.mean(held) > 0.91, made.__name__
 
 
 def test_where_no_resample_differs_rows_are_wholly_right_or_wholly_wrong():
