@@ -185,8 +185,10 @@ def told(results: dict[Case, dict[str, Any]]) -> list[str]:
             continue
         for kind in KINDS:
             twins = [some[case][name] for case in some if (case.kind, case.rate) == (kind, 0)]
+            if not twins:
+                continue
             accused = sum(bool(one["suspected"]) for one in twins)
-            ends = sorted(one["ratio"] for one in twins) or [0.0]
+            ends = sorted(one["ratio"] for one in twins)
             what = "p of the largest lead" if name == "weights" else "largest ratio"
             verb = "would at p < 0.05 accuse" if name == "weights" else "accused"
             lines.append(
