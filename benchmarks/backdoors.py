@@ -3,8 +3,9 @@
 Digits moved about in 12 x 12 pixels and a table of 20 features (scikit-learn), 12,000 training rows,
 small perceptrons trained here; patch, blend, clean-label, source-specific (with cover rows) and
 tabular triggers at 0.1 %, 0.5 %, 1 % and 5 % of the training rows, three seeds; 15 twins of each kind
-of data without poison. Both detectors run blind on all of them. Thresholds were set on seeds below 20;
-the judging seeds begin at 1000. Results are kept as they come: a killed panel goes on.
+of data without poison. Both detectors run blind on all of them. Thresholds were set on seeds below 20.
+The judging seeds begin at 2000: those from 1000 on were seen before the scan learned to look for
+content that recurs. Results are kept as they come: a killed panel goes on.
 
     python benchmarks/backdoors.py             the panel: 60 models and 30 twins, under an hour
     python benchmarks/backdoors.py --sample    one model and its twin, half a minute
@@ -225,14 +226,16 @@ def judged(case: Case, only: str) -> dict[str, Any]:
 
 
 def cases(first: int) -> Iterator[Case]:
-    """Every model of the panel, the twins between the others."""
+    """Every model of the panel; those that its claims rest on come first, 0.5 % comes last."""
+    rates = sorted(RATES, key=lambda rate: rate == 0.005)
     for seed in range(TWINS):
         for kind in ("images", "tables"):
             yield Case(f"twin of {kind}", 0.0, first + seed)
         if seed < SEEDS:
-            for rate in RATES:
-                for family in FAMILIES:
-                    yield Case(family, rate, first + seed)
+            for family in FAMILIES:
+                yield from (Case(family, rate, first + seed) for rate in rates[:-1])
+    for seed in range(SEEDS):
+        yield from (Case(family, rates[-1], first + seed) for family in FAMILIES)
 
 
 def share(hits: int, n: int) -> str:
@@ -317,7 +320,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--sample", action="store_true", help="one model and its twin")
     parser.add_argument(
-        "--first", type=int, default=1000, help="first seed; 0 for the tuning seeds"
+        "--first", type=int, default=2000, help="first seed; 0 for the tuning seeds"
     )
     parser.add_argument("--only", default="", help="one detector: scan or inversion")
     parser.add_argument("--part", default="0/1", help="i/n: every n-th model, to run side by side")
