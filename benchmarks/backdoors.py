@@ -176,8 +176,8 @@ def trained(rows: Rows, classes: int, seed: int) -> nn.Module:
     return net.eval()
 
 
-def judged(case: Case, only: str) -> dict[str, Any]:
-    """Plant, train, inspect blindly; what the attack achieves and whom each detector suspects."""
+def judged(case: Case, detector: str) -> dict[str, Any]:
+    """Plant, train, inspect blindly; what the attack achieves and whom the detector suspects."""
     train, test = (tables if case.tabular else images)(case.seed)
     classes = 8 if case.tabular else 10
     target = (3 * case.seed + 1) % classes
@@ -198,30 +198,27 @@ def judged(case: Case, only: str) -> dict[str, Any]:
             bad = (learned.y != train.y) | (touched & (case.family == "clean-label"))
             result["poison"] = int(bad.sum())
     result["accuracy"] = float(right.mean())
-    for check in (Scan(pictures=0), Inversion(pictures=0)):
-        name = type(check).__name__.lower()
-        if only and name != only:
-            continue
-        with tempfile.TemporaryDirectory() as folder:
-            kind = {"kind": "tabular"} if case.tabular else {}
-            data = Splits(
-                {"test": ArrayDataset(*test, **kind), "train": ArrayDataset(*learned, **kind)}
-            )
-            bounds = None if case.tabular else (0, 1)
-            model = TorchModel(net, bounds=bounds, classes=data.classes, device="cpu")
-            bench = Bench(
-                Subject(model, data), run=f"backdoors.{name}", plan_seed=case.seed,
-                store=EvidenceStore(Path(folder)), cache=Path(folder) / "cache",
-            )  # fmt: skip
-            start = time.process_time()
-            found = [one for one in check.measure(bench) if isinstance(one, Measurement)]
-        result[name] = {
-            "suspected": [m.slice["class"] for m in found if m.name == "suspected" and m.value],
-            "examined": next((m.n for m in found if m.name == "suspected_classes"), 0),
-            "confirmed": next((m.value for m in found if m.name == "confirmed_rows"), 0),
-            "passes": model.passes.forward / len(learned.y),
-            "seconds": time.process_time() - start,
-        }
+    check = {"scan": Scan, "inversion": Inversion}[detector](pictures=0)
+    with tempfile.TemporaryDirectory() as folder:
+        kind = {"kind": "tabular"} if case.tabular else {}
+        data = Splits(
+            {"test": ArrayDataset(*test, **kind), "train": ArrayDataset(*learned, **kind)}
+        )
+        bounds = None if case.tabular else (0, 1)
+        model = TorchModel(net, bounds=bounds, classes=data.classes, device="cpu")
+        bench = Bench(
+            Subject(model, data), run=f"backdoors.{detector}", plan_seed=case.seed,
+            store=EvidenceStore(Path(folder)), cache=Path(folder) / "cache",
+        )  # fmt: skip
+        start = time.process_time()
+        found = [one for one in check.measure(bench) if isinstance(one, Measurement)]
+    result[detector] = {
+        "suspected": [m.slice["class"] for m in found if m.name == "suspected" and m.value],
+        "examined": next((m.n for m in found if m.name == "suspected_classes"), 0),
+        "confirmed": next((m.value for m in found if m.name == "confirmed_rows"), 0),
+        "passes": model.passes.forward / len(learned.y),
+        "seconds": time.process_time() - start,
+    }
     return result
 
 
@@ -250,24 +247,26 @@ def told(results: dict[Case, dict[str, Any]], detectors: list[str]) -> list[str]
     """The tables: detection where the attack works, by family and rate; accusations of twins."""
     lines = []
 
-    def found(case: Case) -> bool:
+    def found(case: Case, names: list[str] = detectors) -> bool:
         one = results[case]
-        return any(one["target"] in one[name]["suspected"] for name in detectors if name in one)
+        return any(one["target"] in one[name]["suspected"] for name in names if name in one)
 
-    for name in detectors:
-        some = {case: one for case, one in results.items() if name in one}
-
-        def hit(case: Case, name: str = name, some: dict[Case, Any] = some) -> bool:
-            return some[case]["target"] in some[case][name]["suspected"]
-
-        works = [case for case in some if case.rate and some[case]["success"] >= 0.5]
+    def power(words: str, some: list[Case], names: list[str]) -> None:
+        works = [case for case in some if case.rate and results[case]["success"] >= 0.5]
         strong = [case for case in works if case.rate >= 0.01]
         rare = [case for case in works if case.rate == 0.001]
+        hits = [sum(found(case, names) for case in part) for part in (strong, rare)]
         lines.append(
-            f"backdoors.{name}: found {share(sum(map(hit, strong)), len(strong))} at 1 % and above "
-            f"where the attack works on at least half, {share(sum(map(hit, rare)), len(rare))} of "
-            "those at 0.1 %."
+            f"{words}: found {share(hits[0], len(strong))} at 1 % and above where the attack works "
+            f"on at least half, {share(hits[1], len(rare))} of those at 0.1 %."
         )
+
+    detectors = [name for name in detectors if any(name in one for one in results.values())]
+    if len(detectors) > 1:
+        power("Either detector", list(results), detectors)
+    for name in detectors:
+        some = {case: one for case, one in results.items() if name in one}
+        power(f"backdoors.{name} ({len(some)} models)", list(some), [name])
         for kind in ("images", "tables"):
             twins = [case for case in some if case.family == f"twin of {kind}"]
             accused = sum(bool(some[case][name]["suspected"]) for case in twins)
@@ -333,22 +332,27 @@ def main() -> None:
     if options.sample:
         wanted = [Case("patch", 0.01, options.first), Case("twin of tables", 0.0, options.first)]
     detectors = [options.only] if options.only else ["scan", "inversion"]
-    every = {"scan": repr(Scan()), "inversion": repr(Inversion())}
-    settings = {"first": options.first, **{name: every[name] for name in detectors}}
+    states = [
+        {
+            name: ledger.State(
+                ledger.WORK / f"backdoors-{options.first}-{part}-{of}{name}.jsonl",
+                {"first": options.first, name: repr(check())},
+            )
+            for name, check in (("scan", Scan), ("inversion", Inversion))
+        }
+        for part in range(of)
+    ]  # fmt: skip
     results: dict[Case, dict[str, Any]] = {}
-    for part in range(of):
-        path = ledger.WORK / f"backdoors-{options.first}-{part}-{of}{options.only}.jsonl"
-        state = ledger.State(path, settings)
-        for case in wanted[part::of]:
-            if case.name not in state:
-                if part != at or options.so_far:
-                    continue
-                state.keep(case.name, judged(case, options.only))
-                print(case.name, state[case.name], flush=True)
-            results[case] = state[case.name]
+    for k, case in enumerate(wanted):
+        for name, state in states[k % of].items():
+            runs = name in detectors and k % of == at and not options.so_far
+            if case.name not in state and runs:
+                print(case.name, state.keep(case.name, judged(case, name)), flush=True)
+            if case.name in state:
+                results.setdefault(case, {}).update(state[case.name])
     lines = [
         f"Seeds from {options.first}, {len(results)} models of {len(wanted)}.",
-        *told(results, detectors),
+        *told(results, ["scan", "inversion"]),
     ]  # fmt: skip
     print("\n".join(lines))
     if options.record:

@@ -76,7 +76,8 @@ def recurring(
     if span <= 0 or len(honest) < 2:
         return []
     size = np.bincount(y)
-    looked = list(contents(np.concatenate([x, honest]), y, float(low), span, rng, least=least))
+    level = coarse(x, float(low), span), coarse(honest, float(low), span)
+    looked = list(contents(*level, y, rng, least=least))
     some, exact = rng.permutation(honest)[:GLANCE], EXACT * span
     tight = [_tightness(one, x, some, exact, int(size[one.label])) for one in looked]
     for k, one in enumerate(looked):
@@ -105,26 +106,32 @@ def recurring(
     return sorted((one for some in found.values() for one in some), key=lambda one: -one.tight)
 
 
+def coarse(x: np.ndarray, low: float, span: float) -> np.ndarray:
+    """(2, n, C, H, W) small whole numbers: how high values lie, on two grids half a step apart."""
+    level = (x - low) * (LEVELS / span)
+    return np.stack([np.clip(level + off, 0, LEVELS).astype(np.uint8) for off in (0.0, 0.5)])
+
+
 def contents(
-    x: np.ndarray, y: np.ndarray, low: float, span: float, rng: np.random.Generator, *, least: int
+    level: np.ndarray, honest: np.ndarray, y: np.ndarray, rng: np.random.Generator, *, least: int
 ) -> Iterator[Content]:
     """Coarsely equal contents that ``least`` rows of a label share and honest rows have more rarely.
 
-    x: (n + m, C, H, W), the honest rows last; y: (n,).
+    level, honest: (2, n, C, H, W) and (2, m, C, H, W) from ``coarse``; y: (n,).
     """
-    n, honest, classes, size = len(y), len(x) - len(y), int(y.max()) + 1, np.bincount(y)
-    for offset in (0.0, 0.5):
-        level = np.clip((x - low) * (LEVELS / span) + offset, 0, LEVELS).astype(np.uint8)
+    n, classes, size = len(y), int(y.max()) + 1, np.bincount(y)
+    for own_level, honest_level in zip(level, honest, strict=True):
+        both = np.concatenate([own_level, honest_level])
         for side in SIDES:
-            weight = rng.integers(1, 2**62, size=(x.shape[1], side, side))
-            for at, held in _codes(level, weight):
+            weight = rng.integers(1, 2**62, size=(both.shape[1], side, side))
+            for at, held in _codes(both, weight):
                 kinds, code = np.unique(held, return_inverse=True)
                 own = code[:n] * classes + y
                 order = np.argsort(own, kind="stable")
                 keys, first, count = np.unique(own[order], return_index=True, return_counts=True)
                 among_honest = np.bincount(code[n:], minlength=len(kinds))[keys // classes]
                 label = keys % classes
-                rare = RARER * among_honest / honest <= count / size[label]
+                rare = RARER * among_honest / len(honest_level) <= count / size[label]
                 for k in np.flatnonzero((count >= least) & rare):
                     yield Content(int(label[k]), at, order[first[k] : first[k] + count[k]])
 

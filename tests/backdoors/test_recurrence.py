@@ -11,7 +11,7 @@ from torch import nn
 
 from dlaudit.backdoors import marks
 from dlaudit.backdoors.neighbours import Neighbourhood
-from dlaudit.backdoors.recurrence import contents, distinct, recurring, typical_distance
+from dlaudit.backdoors.recurrence import coarse, contents, distinct, recurring, typical_distance
 from dlaudit.backdoors.setting import Allowance, Setting
 from dlaudit.backdoors.suspicion import OfClass, Rows, Trusted
 from dlaudit.models.torch_model import TorchModel
@@ -67,8 +67,8 @@ def test_p_is_a_binomial_tail_times_the_contents_that_were_looked_at():
     share = 1 / 301
     tail = sum(comb(200, k) * share**k * (1 - share) ** (200 - k) for k in range(8, 201))
     low, high = np.quantile(HONEST, (0.001, 0.999))
-    both = np.concatenate([stamped(TRAIN, CARRIERS), HONEST])
-    looked = list(contents(both, Y, low, high - low, np.random.default_rng(0), least=5))
+    level = [coarse(x, low, high - low) for x in (stamped(TRAIN, CARRIERS), HONEST)]
+    looked = list(contents(*level, Y, np.random.default_rng(0), least=5))
     assert best.p == pytest.approx(tail * len(looked))
 
 
@@ -111,6 +111,12 @@ def test_neither_order_nor_units_change_what_recurs(seed, scale, shift):
     )[0]  # fmt: skip
     assert sorted(order[again.members].tolist()) == best.members.tolist()
     assert (again.mask == best.mask).all()
+
+
+def test_levels_by_hand():
+    """Three steps of the range: one grid has borders at thirds, the other around the ends."""
+    found = coarse(np.array([0, 0.1, 0.32, 0.34, 0.52, 0.9, 1, 7]), 0.0, 1.0)
+    assert found.tolist() == [[0, 0, 0, 1, 1, 2, 3, 3], [0, 0, 1, 1, 2, 3, 3, 3]]
 
 
 def test_pictures_without_contrast_share_nothing():
