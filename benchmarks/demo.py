@@ -2,7 +2,7 @@
 
     python benchmarks/demo.py             three runs
     python benchmarks/demo.py --sample    one run, for CI
-    python benchmarks/demo.py --record    also appends to benchmarks/RESULTS.md
+    python benchmarks/demo.py --record    also writes to benchmarks/RESULTS.md
 
 Wall-clock seconds beside the CPU seconds of all its processes: on a busy machine only the second
 figure says what the demo costs. Fails if the exit code is not 1, that of the planted model.
@@ -11,19 +11,16 @@ figure says what the demo costs. Fails if the exit code is not 1, that of the pl
 from __future__ import annotations
 
 import argparse
-import datetime as dt
 import os
-import platform
 import resource
-import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
+from ledger import record, stamp
+
 GOAL = 60.0
 
 
@@ -44,32 +41,22 @@ def once() -> tuple[float, float]:
 
 
 def main() -> None:
-    """Measure, print, and append to RESULTS.md if asked to."""
+    """Measure, print, and write to RESULTS.md if asked to."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--sample", action="store_true", help="one run")
-    parser.add_argument("--record", action="store_true", help="append to benchmarks/RESULTS.md")
+    parser.add_argument("--record", action="store_true", help="write to benchmarks/RESULTS.md")
     options = parser.parse_args()
     runs = [once() for _ in range(1 if options.sample else 3)]
     wall, cpu = (statistics.median(column) for column in zip(*runs, strict=True))
     load, cores = os.getloadavg()[0], len(os.sched_getaffinity(0))
     each = ", ".join(f"{one:.1f}" for one, _ in runs)
     lines = [
-        f"- wall-clock seconds: {each}; median {wall:.1f}, goal at most {GOAL:.0f}.",
-        f"- CPU seconds of all processes: median {cpu:.1f}, on {cores} cores at load {load:.1f}.",
+        f"wall-clock seconds: {each}; median {wall:.1f}, goal at most {GOAL:.0f}.",
+        f"CPU seconds of all processes: median {cpu:.1f}, on {cores} cores at load {load:.1f}.",
     ]
     print("\n".join(lines))
     if options.record:
-        git = shutil.which("git") or "git"
-        asked = [git, "rev-parse", "--short", "HEAD"]
-        answer = subprocess.run(asked, cwd=HERE, capture_output=True, text=True, check=True)
-        commit = answer.stdout.strip()
-        today = dt.datetime.now(dt.UTC).date()
-        with (HERE / "RESULTS.md").open("a", encoding="utf-8") as file:
-            file.write("\n## The demo\n\n" + "\n".join(lines) + "\n\n")
-            file.write(
-                f"`python benchmarks/demo.py --record, commit {commit}, {today}, "
-                f"{platform.machine()}, Python {platform.python_version()}`\n"
-            )
+        record("The demo", lines, stamp("demo.py", torch=False))
 
 
 if __name__ == "__main__":

@@ -6,23 +6,18 @@ fool; for k = 1 and 2 also by trying every pixel and every pair of pixels at 0, 
 
     python benchmarks/few_questions.py             186 samples
     python benchmarks/few_questions.py --sample    40 samples, for CI
-    python benchmarks/few_questions.py --record    also appends to benchmarks/RESULTS.md
+    python benchmarks/few_questions.py --record    also writes to benchmarks/RESULTS.md
 """
 
 from __future__ import annotations
 
 import argparse
-import datetime as dt
 import itertools
-import platform
-import shutil
-import subprocess
-import sys
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
+from ledger import record, stamp
 from torch import Tensor, nn
 
 from dlaudit import Attack, Batch, Epsilon, Threat, TorchModel
@@ -31,7 +26,6 @@ from dlaudit.attacks.decision import Decision
 from dlaudit.attacks.sparse import Sparse
 from dlaudit.attacks.via_foolbox import Foolbox
 
-HERE = Path(__file__).resolve().parent
 CURVE = (1, 2, 3, 5)
 
 
@@ -144,34 +138,19 @@ def sparse(at: Setting) -> list[str]:
 
 
 def main() -> None:
-    """Measure, print, and append to RESULTS.md if asked to."""
+    """Measure, print, and write to RESULTS.md if asked to."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--sample", action="store_true", help="small and quick, for CI")
-    parser.add_argument("--record", action="store_true", help="append to benchmarks/RESULTS.md")
+    parser.add_argument("--record", action="store_true", help="write to benchmarks/RESULTS.md")
     options = parser.parse_args()
     torch.set_num_threads(1)
     at = setting(40 if options.sample else 200)
     lines = [f"A 64-48-10 net on digits, {len(at.y)} samples.", *decisions(at), *sparse(at)]
     print("\n".join(lines))
-    commit = subprocess.run(
-        [shutil.which("git") or "git", "rev-parse", "--short", "HEAD"],
-        cwd=HERE,
-        capture_output=True,
-        text=True,
-        check=False,
-    ).stdout.strip()
-    command = " ".join(["python", "benchmarks/few_questions.py", *sys.argv[1:]])
-    stamp = (
-        f"{command}, commit {commit or 'unknown'}, {dt.datetime.now(dt.UTC).date()}, "
-        f"{platform.machine()}, Python {platform.python_version()}, torch {torch.__version__}"
-    )
-    print(stamp)
+    stamped = stamp("few_questions.py")
+    print(stamped)
     if options.record:
-        points = [f"- {line}" for line in lines]
-        section = ["", "## Attacks that see little", "", *points, "", f"`{stamp}`", ""]
-        results = HERE / "RESULTS.md"
-        with results.open("a", encoding="utf-8") as file:
-            file.write("\n".join(section if results.stat().st_size else ["# Results", *section]))
+        record("Attacks that see little", lines, stamped)
 
 
 if __name__ == "__main__":

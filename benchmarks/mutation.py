@@ -244,7 +244,7 @@ def pytest_run(module: str, *plugins: object) -> int:
     """The module's tests in this process, until the first failure."""
     # hypothesis is imported before pytest could rewrite its assertions, and need not be rewritten.
     quiet = ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
-    options = ["-x", "-q", "-p", "no:cacheprovider", "--assert=plain", *quiet]
+    options = ["-x", "-q", "-n", "0", "-p", "no:cacheprovider", "--assert=plain", *quiet]
     return int(pytest.main([*options, *TESTS[module]], plugins=list(plugins)))
 
 

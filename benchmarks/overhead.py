@@ -5,7 +5,7 @@ median of the paired ratios. Goal: at most 1.05.
 
     python benchmarks/overhead.py             512 images, 7 repeats
     python benchmarks/overhead.py --sample    a few seconds, for CI
-    python benchmarks/overhead.py --record    also appends to benchmarks/RESULTS.md
+    python benchmarks/overhead.py --record    also writes to benchmarks/RESULTS.md
 
 The network is the MNIST truth model (DLAUDIT_TRUTHS, default ../shared/truths) at a budget that
 fools nobody, so that both sides spend the same passes; without the truths, a convolutional
@@ -15,13 +15,9 @@ network of the same size with seeded weights that is asked to keep its own decis
 from __future__ import annotations
 
 import argparse
-import datetime as dt
 import importlib.util
 import os
-import platform
-import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -30,6 +26,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from ledger import record, stamp
 from torch import Tensor, nn
 
 from dlaudit import ArrayDataset, Epsilon, Measurement, TorchModel
@@ -187,10 +184,10 @@ def measure(
 
 
 def main() -> None:
-    """Measure, print, and append to RESULTS.md if asked to."""
+    """Measure, print, and write to RESULTS.md if asked to."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--sample", action="store_true", help="small and quick, for CI")
-    parser.add_argument("--record", action="store_true", help="append to benchmarks/RESULTS.md")
+    parser.add_argument("--record", action="store_true", help="write to benchmarks/RESULTS.md")
     options = parser.parse_args()
     if ALLOCATOR.items() - os.environ.items():
         os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | ALLOCATOR)  # noqa: S606
@@ -210,25 +207,10 @@ def main() -> None:
         f"ratio (median of the paired ratios): {result['ratio']:.3f}; goal at most {GOAL}.",
     ]
     print("\n".join(lines))
-    commit = subprocess.run(
-        [shutil.which("git") or "git", "rev-parse", "--short", "HEAD"],
-        cwd=HERE,
-        capture_output=True,
-        text=True,
-        check=False,
-    ).stdout.strip()
-    command = " ".join(["python", "benchmarks/overhead.py", *sys.argv[1:]])
-    stamp = (
-        f"{command}, commit {commit or 'unknown'}, {dt.datetime.now(dt.UTC).date()}, "
-        f"{platform.machine()}, Python {platform.python_version()}, torch {torch.__version__}"
-    )
-    print(stamp)
+    stamped = stamp("overhead.py")
+    print(stamped)
     if options.record:
-        points = [f"- {line}" for line in lines]
-        section = ["", "## Overhead of the harness", "", *points, "", f"`{stamp}`", ""]
-        results = HERE / "RESULTS.md"
-        with results.open("a", encoding="utf-8") as file:
-            file.write("\n".join(section if results.stat().st_size else ["# Results", *section]))
+        record("Overhead of the harness", lines, stamped)
 
 
 if __name__ == "__main__":

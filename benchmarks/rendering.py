@@ -3,7 +3,7 @@
     python benchmarks/rendering.py                 1,000 rules, 10,000 measurements, 5 repeats
     python benchmarks/rendering.py --run RUN       and the report of a run of your own, as a command
     python benchmarks/rendering.py --sample        a tenth of it, once: seconds, for CI
-    python benchmarks/rendering.py --record        also appends to benchmarks/RESULTS.md
+    python benchmarks/rendering.py --record        also writes to benchmarks/RESULTS.md
 
 Goals: ``dlaudit report`` takes under a second for the demo's record, and no renderer more than five
 seconds for 1,000 rules and 10,000 measurements. Times are medians on the clock and in CPU seconds;
@@ -108,7 +108,7 @@ def timed(work: Callable[[], object], repeats: int) -> tuple[float, float]:
 
 
 def main() -> None:
-    """Measure, print, and append to the results if asked to."""
+    """Measure, print, and write to the results if asked to."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--run", type=Path, help="a stored run: its report is timed as a command")
     parser.add_argument("--sample", action="store_true")
@@ -129,14 +129,14 @@ def main() -> None:
         if cpu > GOAL:
             slow.append(name)
     judge, _ = timed(lambda: judged(record), repeats)
-    lines += ["", f"- judging and finding again: {judge:.2f} s."]
+    lines += ["", f"judging and finding again: {judge:.2f} s."]
     if asked.run:
         command = [sys.executable, "-m", "dlaudit", "report", str(asked.run), "-o", os.devnull]
         clock, _ = timed(lambda: subprocess.run(command, check=True, capture_output=True), repeats)
         lines.append(
-            f"- `dlaudit report` of {asked.run}: {clock:.2f} s, goal under {COMMAND_GOAL:g}."
+            f"`dlaudit report` of {asked.run}: {clock:.2f} s, goal under {COMMAND_GOAL:g}."
         )
-    lines.append(f"- slower than {GOAL:g} CPU seconds: {', '.join(slow) or 'none'}.")
+    lines.append(f"slower than {GOAL:g} CPU seconds: {', '.join(slow) or 'none'}.")
     print("\n".join(lines))
     if asked.record:
         import ledger

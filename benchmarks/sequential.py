@@ -7,29 +7,24 @@ which may pass there. Also looked at after every single sample, as often as can 
 
     python benchmarks/sequential.py             20,000 runs a cell, 10,000 samples at most
     python benchmarks/sequential.py --sample    a few seconds, for CI
-    python benchmarks/sequential.py --record    also appends to benchmarks/RESULTS.md
+    python benchmarks/sequential.py --record    also writes to benchmarks/RESULTS.md
 """
 
 from __future__ import annotations
 
 import argparse
-import datetime as dt
 import math
-import platform
-import shutil
-import subprocess
 import sys
 from functools import cache
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from ledger import record, stamp
 
 from dlaudit.audit.bench import BLOCK
 from dlaudit.audit.sampling import growing
 from dlaudit.audit.statistics import confidence_sequence, decidable, log_capital
 
-HERE = Path(__file__).resolve().parent
 THRESHOLDS = (0.02, 0.1, 0.3, 0.5, 0.7, 0.9, 0.95, 0.99)
 AWAY = (-0.2, -0.1, -0.05, -0.02, 0.02, 0.05, 0.1, 0.2)
 LIMIT = 0.05
@@ -129,10 +124,10 @@ def wrong_share(threshold: float, p: float, outcome: Outcome) -> float:
 
 
 def main() -> None:
-    """Simulate, print, and append to RESULTS.md if asked to; exit 1 above 5 % wrong decisions."""
+    """Simulate, print, and write to RESULTS.md if asked to; exit 1 above 5 % wrong decisions."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--sample", action="store_true", help="small and quick, for CI")
-    parser.add_argument("--record", action="store_true", help="append to benchmarks/RESULTS.md")
+    parser.add_argument("--record", action="store_true", help="write to benchmarks/RESULTS.md")
     options = parser.parse_args()
     runs, most, every = (4_000, 2_000, 200) if options.sample else (20_000, 10_000, 2_000)
     how = f"in blocks up to n = {most:,} / after every sample up to n = {every:,}"
@@ -150,32 +145,10 @@ def main() -> None:
             f"(saves {1 - outcome.used / most:.0%}), decided in {outcome.decided:.1%}, wrongly {wrong:.2%}"
         )
     print("\n".join(lines))
-    commit = subprocess.run(
-        [shutil.which("git") or "git", "rev-parse", "--short", "HEAD"],
-        cwd=HERE,
-        capture_output=True,
-        text=True,
-        check=False,
-    ).stdout.strip()
-    command = " ".join(["python", "benchmarks/sequential.py", *sys.argv[1:]])
-    stamp = (
-        f"{command}, commit {commit or 'unknown'}, {dt.datetime.now(dt.UTC).date()}, "
-        f"{platform.machine()}, Python {platform.python_version()}"
-    )
-    print(stamp)
+    stamped = stamp("sequential.py", torch=False)
+    print(stamped)
     if options.record:
-        section = [
-            "",
-            "## Until decided",
-            "",
-            *(f"- {line}" for line in lines),
-            "",
-            f"`{stamp}`",
-            "",
-        ]
-        results = HERE / "RESULTS.md"
-        with results.open("a", encoding="utf-8") as file:
-            file.write("\n".join(section if results.stat().st_size else ["# Results", *section]))
+        record("Until decided", lines, stamped)
     if worst > LIMIT:
         sys.exit(1)
 

@@ -11,7 +11,7 @@ In each, every picture of one class carries a mark, of four pixels on digits, of
   above 0.3, where the object's faint edge is background).
 
 Found and accused: the suite's own rule of ``shortcut_effect`` fails, the whole interval of some class or
-of all lies above 0.1; for shapes also told of ``shortcut_pull``, which is younger than the digits' run.
+of all lies above 0.1; the same is told of ``shortcut_pull``.
 The first net of the shapes averaged over all places and had not learned the mark (on seeds 0 to 3, and
 1000 to 1003): nothing was found, rightly. Its place was taken by one that keeps 4 x 4 places, on seed 0.
 

@@ -3,7 +3,7 @@
     python benchmarks/startup.py                 21 interleaved repeats
     python benchmarks/startup.py --run RUN       gate and report of a run of your own
     python benchmarks/startup.py --sample        a few seconds, for CI
-    python benchmarks/startup.py --record        also appends to benchmarks/RESULTS.md
+    python benchmarks/startup.py --record        also writes to benchmarks/RESULTS.md
 
 Goals: ``dlaudit --help`` takes at most three times as long as ``python -c pass``; ``gate`` and
 ``report`` take under a second. Wall-clock medians; each repeat starts every command once, in turn,
@@ -14,9 +14,6 @@ is an audit of the toy model by every suite.
 from __future__ import annotations
 
 import argparse
-import datetime as dt
-import platform
-import shutil
 import statistics
 import subprocess
 import sys
@@ -24,7 +21,8 @@ import tempfile
 import time
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
+from ledger import record, stamp
+
 RATIO, SECONDS = 3.0, 1.0
 
 
@@ -84,35 +82,14 @@ def main() -> None:
     ratio = medians["dlaudit --help"] / bare
     slowest = max(median for name, median in medians.items() if "RUN" in name)
     lines += [
-        f"--help: {ratio:.2f} times a bare Python; goal at most {RATIO:g}.",
+        f"--help: {ratio:.2f} times a bare Python; goal at most {RATIO:g}; medians of {repeats}.",
         f"gate, report, verify: at most {slowest:.2f} s; goal under {SECONDS:g} s.",
     ]
     print("\n".join(lines))
-    commit = subprocess.run(
-        [shutil.which("git") or "git", "rev-parse", "--short", "HEAD"],
-        cwd=HERE,
-        capture_output=True,
-        text=True,
-        check=False,
-    ).stdout.strip()
-    command = " ".join(["python", "benchmarks/startup.py", *sys.argv[1:]])
-    stamp = (
-        f"{command}, commit {commit or 'unknown'}, {dt.datetime.now(dt.UTC).date()}, "
-        f"{platform.machine()}, Python {platform.python_version()}, median of {repeats}"
-    )
-    print(stamp)
+    stamped = stamp("startup.py", torch=False)
+    print(stamped)
     if asked.record:
-        section = [
-            "",
-            "## Start of the command line",
-            "",
-            *(f"- {line}" for line in lines),
-            "",
-            f"`{stamp}`",
-            "",
-        ]
-        with (HERE / "RESULTS.md").open("a", encoding="utf-8") as file:
-            file.write("\n".join(section))
+        record("Start of the command line", lines, stamped)
 
 
 if __name__ == "__main__":

@@ -336,7 +336,8 @@ def gate(run: Path, rules: Path | None) -> int:
 @click.argument("second", type=PATH)
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 @click.option("--html", "page", type=PATH, help="Write a page there.")
-def diff(first: Path, second: Path, page: Path | None, *, as_json: bool) -> int:
+@click.option("--language", default="en", help="Of the page: en, de.")
+def diff(first: Path, second: Path, page: Path | None, *, as_json: bool, language: str) -> int:
     """Compare two runs, sample by sample.
 
     \b
@@ -350,7 +351,7 @@ def diff(first: Path, second: Path, page: Path | None, *, as_json: bool) -> int:
     if page is not None:
         from dlaudit.audit.launch import difference_page
 
-        difference_page(difference, first, second, page)
+        difference_page(difference, first, second, page, language)
     click.echo(canonical(difference).decode() if as_json else text(difference))
     return 0
 

@@ -121,11 +121,13 @@ def written(output: Path, text: str) -> None:
         raise RunFolderError(message) from error
 
 
-def difference_page(difference: Difference, first: Path, second: Path, output: Path) -> None:
+def difference_page(
+    difference: Difference, first: Path, second: Path, output: Path, language: str = "en"
+) -> None:
     """Write two compared runs as a page, with the pictures they kept of samples that flipped."""
     from dlaudit.reports.difference import page
 
     sides = [(stored(run), folder_of(run)) for run in (first, second)]
     for _, folder in sides:
         outside(output, folder)
-    written(output, page(difference, sides))
+    written(output, page(difference, sides, language=language))

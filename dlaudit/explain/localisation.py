@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple
 
 from msgspec import Meta
 
-from dlaudit.audit.parts import Check, Needs, Yielded
+from dlaudit.audit.parts import Needs, Yielded
 from dlaudit.audit.record import Artifact, Cost, Measurement, Scalar, Undefined
 from dlaudit.audit.statistics import LEVEL
 from dlaudit.errors import NotExplained
 from dlaudit.explain.methods import SHIPPED, known_methods
+from dlaudit.explain.regions import RegionCheck
 
 if TYPE_CHECKING:
     import numpy as np
@@ -64,7 +65,7 @@ def looked(maps: np.ndarray, region: np.ndarray) -> Looked:
     return Looked(share, lift, pointing, accuracy)
 
 
-class Localisation(Check, frozen=True, kw_only=True):
+class Localisation(RegionCheck, frozen=True, kw_only=True):
     """How much of the maps lies where the object is, or in declared regions, per class and group.
 
     ``mass_share``: share of the absolute attributions inside; ``lift``: that share over the region's
@@ -79,6 +80,7 @@ class Localisation(Check, frozen=True, kw_only=True):
     needs: ClassVar[Needs] = Needs(
         model=("logits", "gradients", "module"), data=("images", "labels")
     )
+    masked: ClassVar[str] = OBJECT
     measures: ClassVar[tuple[str, ...]] = (
         "mass_share", "lift", "pointing_game", "rank_accuracy",
     )  # fmt: skip
@@ -86,25 +88,12 @@ class Localisation(Check, frozen=True, kw_only=True):
     methods: tuple[str, ...] = ("integrated_gradients",)
     baseline: Literal["zero", "low", "mean", "blur"] = "zero"
     settings: dict[str, dict[str, Any]] = {}
-    regions: dict[str, tuple[int, int, int, int]] = {}
     samples: Count = 200
-    minimum: Annotated[int, Meta(ge=2)] = 20
 
     def __post_init__(self) -> None:
-        """Refuse unknown methods, and a declared region that takes the name of the masks' own."""
+        """Refuse unknown methods too."""
+        super().__post_init__()
         known_methods(self.methods)
-        if OBJECT in self.regions:
-            message = f"regions.{OBJECT}: this name belongs to the data set's masks; choose another"
-            raise ValueError(message)
-
-    def missing(
-        self, *, model: frozenset[str], data: frozenset[str], train_fn: bool
-    ) -> tuple[str, ...]:
-        """See ``Check.missing``: without declared regions it needs masks."""
-        lacking = super().missing(model=model, data=data, train_fn=train_fn)
-        if not self.regions and "mask" not in data:
-            return (*lacking, "data: mask, or the parameter regions")
-        return lacking
 
     def passes(self, *, n: int, classes: int) -> Cost:
         """One map for each picture and method."""
@@ -159,15 +148,13 @@ class Localisation(Check, frozen=True, kw_only=True):
         """Every region by name, (n, H, W) bool. Raises ValueError for a box outside the pictures."""
         import numpy as np
 
-        from dlaudit.explain.replacement import boxed
-
         shape = tuple(subject.x.shape)
         found: dict[str, np.ndarray] = {}
         if subject.batch.mask is not None:
             found[OBJECT] = np.asarray(subject.batch.mask, dtype=bool).reshape(
                 shape[0], *shape[-2:]
             )
-        return found | {name: boxed(box, shape) for name, box in self.regions.items()}
+        return found | self.declared(shape)
 
     def _told(
         self, bench: Bench, subject: Subject, method: str, region: str, found: Looked

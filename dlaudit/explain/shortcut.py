@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, NamedTuple
 
 from msgspec import Meta
 
-from dlaudit.audit.parts import Check, Needs, Yielded
+from dlaudit.audit.parts import Needs, Yielded
 from dlaudit.audit.record import Artifact, Cost, Interval, Measurement, Scalar, Undefined
-from dlaudit.audit.statistics import LEVEL, mean_interval, wilson
+from dlaudit.audit.statistics import LEVEL, clopper_pearson, mean_interval
+from dlaudit.explain.regions import RegionCheck
 
 if TYPE_CHECKING:
     import numpy as np
@@ -47,7 +48,7 @@ class Probed(NamedTuple):
         return difference
 
 
-class Shortcut(Check, frozen=True, kw_only=True):
+class Shortcut(RegionCheck, frozen=True, kw_only=True):
     """How much of the decision hangs on the background or on a declared region, by replacing it.
 
     The region is filled twice: from a picture of another class and, as control, from another picture
@@ -66,30 +67,12 @@ class Shortcut(Check, frozen=True, kw_only=True):
     """
 
     needs: ClassVar[Needs] = Needs(model=("logits",), data=("images", "labels"))
+    masked: ClassVar[str] = BACKGROUND
     measures: ClassVar[tuple[str, ...]] = (NAME, PULL)
 
-    regions: dict[str, tuple[int, int, int, int]] = {}
     samples: Annotated[int, Meta(ge=1)] = 1000
     donors: Annotated[int, Meta(ge=1)] = 4
-    minimum: Annotated[int, Meta(ge=2)] = 20
     margin: Annotated[int, Meta(ge=0)] = 0
-
-    def __post_init__(self) -> None:
-        """Refuse a declared region that takes the name of the masks' own."""
-        if BACKGROUND in self.regions:
-            message = (
-                f"regions.{BACKGROUND}: this name belongs to the data set's masks; choose another"
-            )
-            raise ValueError(message)
-
-    def missing(
-        self, *, model: frozenset[str], data: frozenset[str], train_fn: bool
-    ) -> tuple[str, ...]:
-        """See ``Check.missing``: without declared regions it needs masks."""
-        lacking = super().missing(model=model, data=data, train_fn=train_fn)
-        if not self.regions and "mask" not in data:
-            return (*lacking, "data: mask, or the parameter regions")
-        return lacking
 
     def passes(self, *, n: int, classes: int) -> Cost:
         """Two fills per donor and region; the background counts as one region."""
@@ -121,16 +104,8 @@ class Shortcut(Check, frozen=True, kw_only=True):
 
     def _regions(self, shown: Pictures) -> dict[str, np.ndarray]:
         """Every region by name, (n, H, W) bool. Raises ValueError for a box outside the pictures."""
-        from dlaudit.explain.replacement import boxed
-
         found = {} if shown.background is None else {BACKGROUND: shown.background}
-        for name, box in self.regions.items():
-            try:
-                found[name] = boxed(box, shown.x.shape)
-            except ValueError as error:
-                message = f"regions.{name}: {error}"
-                raise ValueError(message) from error
-        return found
+        return found | self.declared(shown.x.shape)
 
     def _probe(self, bench: Bench, shown: Pictures, region: np.ndarray, answers: Answers) -> Probed:
         """Fill one region from pictures of the predicted class and of other classes."""
@@ -274,18 +249,19 @@ class Shortcut(Check, frozen=True, kw_only=True):
 def paired_interval(differences: np.ndarray, level: float = LEVEL) -> Interval:
     """Interval of the mean of paired differences of probabilities: each in [-1, 1].
 
-    Student's t; where all differences are equal (a saturated model), what samples unlike those seen
-    could add: a share of at most Wilson's upper end at 0 of n, each at most 1 away from 0.
+    Student's t, wide enough also for a few samples unlike all that were seen: a share of at most
+    Clopper and Pearson's upper end at 0 of n, each at most 1 away from 0. Without that, 30 pictures
+    of which 3 % hang on a region would hold the truth in 58 of 100 cases.
     """
-    if (interval := mean_interval(differences, level)) is not None:
-        low, high = max(-1.0, interval.low), min(1.0, interval.high)
-        return Interval(low=low, high=high, level=level, method=interval.method)
-    value = float(differences[0])
-    unlike = wilson(0, len(differences), level).high
-    return Interval(
-        low=(1 - unlike) * value - unlike, high=(1 - unlike) * value + unlike, level=level,
-        method="wilson-unlike",
-    )  # fmt: skip
+    value = float(differences.mean())
+    unlike = clopper_pearson(0, len(differences), level).high
+    low, high = (1 - unlike) * value - unlike, (1 - unlike) * value + unlike
+    method = "clopper-pearson-unlike"
+    student = mean_interval(differences, level)
+    if student is not None and student.high - student.low > high - low:
+        low, high = min(low, student.low), max(high, student.high)
+        method = student.method
+    return Interval(low=max(-1.0, low), high=min(1.0, high), level=level, method=method)
 
 
 def _chances(bench: Bench, x: np.ndarray) -> np.ndarray:

@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dlaudit.models.onnx_call import Call
 from dlaudit.models.onnx_graph import Graph, Node, Untranslatable
-from dlaudit.models.onnx_operators import OPERATORS, Call
+from dlaudit.models.onnx_operators import OPERATORS
 
 
 class Operator(nn.Module):

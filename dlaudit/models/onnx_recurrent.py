@@ -14,7 +14,7 @@ from torch import Tensor
 from dlaudit.models.onnx_graph import Untranslatable
 
 if TYPE_CHECKING:
-    from dlaudit.models.onnx_operators import Call
+    from dlaudit.models.onnx_call import Call
 
 GATES = {"LSTM": (0, 2, 3, 1), "GRU": (1, 0, 2), "RNN": (0,)}
 """Where torch's gates (i f g o; r z n) stand in ONNX's (i o f c; z r h)."""

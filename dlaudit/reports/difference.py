@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dlaudit.audit.record import Artifact, AuditRecord, Measurement, Status
 from dlaudit.reports import charts, columns, wording
+from dlaudit.reports.language import translated
 from dlaudit.reports.pictures import content, data_uri, is_picture
 
 if TYPE_CHECKING:
@@ -105,15 +106,22 @@ FLIPPED = 200
 """Samples that the page lists for each outcome; ``--json`` names all of them."""
 
 
-def page(difference: Difference, sides: Sequence[tuple[AuditRecord, Path]] = ()) -> str:
+def page(
+    difference: Difference,
+    sides: Sequence[tuple[AuditRecord, Path]] = (),
+    *,
+    language: str = "en",
+) -> str:
     """The comparison as one HTML file without a script.
 
-    sides: both runs with their folders, for the pictures of samples that flipped.
+    sides: both runs with their folders, for the pictures of samples that flipped. language: ``en``
+    or ``de``.
     """
     from dlaudit.reports.html import environment
 
-    page = environment().get_template("difference.html.j2")
-    return wording.printable(page.render(words=wording, **shown(difference, sides)))
+    template = environment(language).get_template("difference.html.j2")
+    told = template.render(words=wording, language=language, **shown(difference, sides))
+    return wording.printable(translated(told, language))
 
 
 def shown(

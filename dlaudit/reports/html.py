@@ -21,7 +21,7 @@ import msgspec
 
 from dlaudit.audit.evidence import digest
 from dlaudit.audit.record import Artifact, AuditRecord, CheckRun, Executor, Measured, canonical
-from dlaudit.reports import difference, living, panels, sections, transfer, wording
+from dlaudit.reports import charts, difference, living, panels, sections, transfer, wording
 from dlaudit.reports.columns import TABLE
 from dlaudit.reports.edition import Edition, published
 from dlaudit.reports.language import translated, translator
@@ -341,6 +341,7 @@ def environment(language: str = "en") -> Environment:
     made.filters["breaks"] = breaks
     made.filters["href"] = href
     made.filters["short"] = short
+    made.filters["strip"] = strip
     made.filters["brief"] = brief
     made.filters["kind_of"] = kind_of
     made.filters["rules_of"] = lambda run, outline: outline.rules_of(run)
@@ -372,16 +373,16 @@ def evidence_files(run: CheckRun | None) -> list[Artifact]:
 
 def quoted(text: object) -> Markup:
     """Text from the record, as a quotation."""
-    from markupsafe import Markup
+    from markupsafe import Markup, escape
 
-    return Markup("<span data-quoted>{}</span>").format(text)
+    return Markup(f"<span data-quoted>{escape(text)}</span>")  # noqa: S704  (escaped here)
 
 
 def code(text: object) -> Markup:
     """A name, a number or a digest from the record, set in the fixed-width face."""
-    from markupsafe import Markup
+    from markupsafe import Markup, escape
 
-    return Markup("<code data-quoted>{}</code>").format(text)
+    return Markup(f"<code data-quoted>{escape(text)}</code>")  # noqa: S704  (escaped here)
 
 
 def breaks(text: object) -> Markup:
@@ -399,14 +400,28 @@ def short(name: str, run: str) -> Markup:
 
 def brief(sha256: str) -> Markup:
     """The beginning of a digest that stands in full where the link beside it leads."""
-    from markupsafe import Markup
-
-    return Markup("<code data-quoted>{}\N{HORIZONTAL ELLIPSIS}</code>").format(sha256[:12])
+    return code(f"{sha256[:12]}\N{HORIZONTAL ELLIPSIS}")
 
 
 def href(path: str) -> str:
     """A relative link to a file of the run, or nothing: a record may not lead a reader elsewhere."""
     return path if re.fullmatch(r"evidence/[0-9a-f]{64}\.[a-z0-9]+", path) else ""
+
+
+def strip(mark: charts.Strip | None, thresholds: Iterable[float] = ()) -> Markup:
+    """A mark on its table's axis: ends and point in per cent of it; the numbers stand beside it.
+
+    Not a macro of the templates: a report draws thousands, and a macro's call costs more than its line.
+    """
+    from markupsafe import Markup
+
+    if mark is None:
+        return Markup()
+    exact = mark.low is None
+    kind, ends = ("strip exact", "") if exact else ("strip", f"--l:{mark.low};--h:{mark.high};")
+    lines = "".join(f'<u style="left:{at}%"></u>' for at in thresholds)
+    drawn = f'<i class="{kind}" style="{ends}--p:{mark.point}" aria-hidden="true">{lines}</i>'
+    return Markup(drawn)  # noqa: S704  (numbers alone)
 
 
 def marker(series: int) -> Markup:

@@ -10,7 +10,7 @@ from planted_digits import Digits, told
 from torch import nn
 
 from dlaudit.audit.record import Measurement, Undefined
-from dlaudit.audit.statistics import wilson
+from dlaudit.audit.statistics import clopper_pearson
 from dlaudit.explain.shortcut import Shortcut, paired_interval
 
 MARKED = 4
@@ -103,7 +103,7 @@ def test_the_effect_of_one_deciding_pixel_by_hand(bench_of):
     far = numbers["shortcut_effect", "far"]
     assert far.value == 0
     assert far.interval.low < 0 < far.interval.high
-    assert far.interval.method == "wilson-unlike"
+    assert far.interval.method == "clopper-pearson-unlike"
     assert numbers["shortcut_effect", "corner"].conditions["box"] == "0 0 1 1"
 
 
@@ -196,9 +196,21 @@ def test_the_masks_own_region_cannot_be_declared():
 
 def test_equal_differences_still_have_an_interval():
     found = paired_interval(np.full(50, 0.2), 0.95)
-    unlike = wilson(0, 50).high
+    unlike = clopper_pearson(0, 50).high
     assert found.high == pytest.approx(0.2 + unlike * 0.8)
     assert found.low == pytest.approx(0.2 - unlike * 1.2)
+
+
+@pytest.mark.parametrize("n", [30, 100, 300])
+@pytest.mark.parametrize("share", [0.0, 0.03, 0.1, 0.7])
+def test_the_interval_covers_though_few_pictures_hang_on_the_region(n, share):
+    """A share of the pictures loses 0.3 to 1, the others next to nothing; nominal 95 %."""
+    rng, hits, draws = np.random.default_rng(0), 0, 1000
+    for _ in range(draws):
+        hanging = rng.random(n) < share
+        found = paired_interval(np.where(hanging, rng.uniform(0.3, 1, n), rng.normal(0, 0.02, n)))
+        hits += found.low <= 0.65 * share <= found.high
+    assert hits / draws >= 0.93
 
 
 @settings(max_examples=50)

@@ -1,6 +1,7 @@
 """The public edition withholds what it says; the German report differs in its own words only."""
 
 import re
+from functools import partial
 from pathlib import Path
 
 import record_corpus
@@ -12,6 +13,7 @@ from record_corpus import rate, record_of, run_of
 from dlaudit.audit.difference import Difference, Turn
 from dlaudit.audit.record import Errored, Measured, Rule, Undefined
 from dlaudit.reports import html, wording
+from dlaudit.reports.difference import page as difference_page
 from dlaudit.reports.edition import WITHHELD, published
 from dlaudit.reports.html import render
 from dlaudit.reports.language import messages, translator
@@ -131,12 +133,13 @@ ALIKE = re.compile(
 def test_no_sentence_of_the_report_stays_english(tmp_path):
     """Every piece of own text that is the same on the German page is one of the few words alike."""
     cases = [(record, "auditor") for record in (story(tmp_path), record_of(), sample_record())]
-    for record, edition in [*cases, (people(), "public")]:
-        english = set(Chunks(render(record, tmp_path, edition=edition, since=CHANGED)).chunks)
-        told = Chunks(
-            render(record, tmp_path, edition=edition, since=CHANGED, language="de")
-        ).chunks
-        german = dict.fromkeys(told)
+    pages = [
+        partial(render, record, tmp_path, edition=edition, since=CHANGED)
+        for record, edition in [*cases, (people(), "public")]
+    ]
+    for page in [*pages, partial(difference_page, CHANGED)]:
+        english = set(Chunks(page()).chunks)
+        german = dict.fromkeys(Chunks(page(language="de")).chunks)
         left = [one for one in german if one in english and re.search(r"[A-Za-z]", one)]
         assert [one for one in left if not ALIKE.fullmatch(one)] == []
 
