@@ -322,6 +322,9 @@ def main() -> None:
         "--first", type=int, default=2000, help="first seed; 0 for the tuning seeds"
     )
     parser.add_argument("--only", default="", help="one detector: scan or inversion")
+    parser.add_argument(
+        "--rates", type=float, nargs="*", help="run only models of these shares; 0 for twins"
+    )
     parser.add_argument("--part", default="0/1", help="i/n: every n-th model, to run side by side")
     parser.add_argument("--so-far", action="store_true", help="tell what is there, run nothing")
     parser.add_argument("--record", action="store_true", help="write benchmarks/RESULTS.md")
@@ -346,6 +349,7 @@ def main() -> None:
     for k, case in enumerate(wanted):
         for name, state in states[k % of].items():
             runs = name in detectors and k % of == at and not options.so_far
+            runs = runs and (options.rates is None or case.rate in options.rates)
             if case.name not in state and runs:
                 print(case.name, state.keep(case.name, judged(case, name)), flush=True)
             if case.name in state:

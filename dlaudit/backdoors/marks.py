@@ -13,7 +13,7 @@ import numpy as np
 from dlaudit.backdoors.confirmation import CHANCE, ROWS, Recovered, marked
 from dlaudit.backdoors.neighbours import cell, cells
 from dlaudit.backdoors.recurrence import Recurring, recurring
-from dlaudit.backdoors.setting import FEWEST_CONTROLS, Setting
+from dlaudit.backdoors.setting import FEWEST_CONTROLS, FEWEST_HOSTS, Setting
 from dlaudit.backdoors.suspicion import OfClass
 from dlaudit.backdoors.transplant import Carried
 from dlaudit.backdoors.values import crowded, repeated
@@ -112,18 +112,19 @@ def tried(
         if mark.p >= CHANCE:
             continue  # honest rows share as much
         one, labs = of_class.get(mark.label), setting.laboratories(mark.label)
-        if one is None or labs is None:
-            continue  # told by whoever looked at the class
-        fresh = labs[1]
+        if one is None:
+            continue  # left out already, with too few rows
+        hosts = 0 if labs is None else len(labs[1].trying.x)
         controls = setting.controls(one, CONTROLS)
-        cost = (1 + len(controls)) * len(fresh.trying.x)
-        if len(controls) < FEWEST_CONTROLS or cost > setting.allowance.left:
+        cost = (1 + len(controls)) * hosts
+        if labs is None or len(controls) < FEWEST_CONTROLS or cost > setting.allowance.left:
             left_out[mark.label] = (
-                f"{len(controls)} controls for the content that its rows share, {cost} passes to try "
-                f"it, {setting.allowance.left} left: {FEWEST_CONTROLS} controls are needed"
+                f"content that its rows share could not be tried: {len(controls)} controls "
+                f"({FEWEST_CONTROLS} are needed), {hosts} fresh rows of other classes "
+                f"({FEWEST_HOSTS} are needed), {cost} passes, {setting.allowance.left} left"
             )
             continue
         found.setdefault(mark.label, []).extend(
-            marked(fresh, mark.trigger, mark.rows, mark.p, setting.trusted.x[controls])
+            marked(labs[1], mark.trigger, mark.rows, mark.p, setting.trusted.x[controls])
         )
     return found, left_out

@@ -68,7 +68,6 @@ class Tried(NamedTuple):
     lab: Laboratory
     fresh: Laboratory
     rows: list[int]
-    x: np.ndarray
     outcomes: list[dict[str, Outcome]]
 
     @property
@@ -157,8 +156,8 @@ def _suspects(
                 f"{ROWS} and some {CHOOSING + 2 * FEWEST_HOSTS} are needed"
             )
             continue
-        x = setting.train.take(rows)
-        tried[label] = Tried(*labs, rows, x, setting.transplanted(labs[0], x))
+        outcomes = setting.transplanted(labs[0], setting.train.take(rows))
+        tried[label] = Tried(*labs, rows, outcomes)
     return tried, left_out
 
 

@@ -147,18 +147,39 @@ class Deaf(nn.Module):
 
 
 def tried(net, x, honest, y_honest):
-    """What the marks of x do; the trusted rows are decided as labelled."""
+    """What the marks of x do."""
+    found, left_out = outcome(net, x, honest, y_honest)
+    assert not left_out
+    return found.get(LABEL, [])
+
+
+def outcome(net, x, honest, y_honest, *, passes=10**6):
+    """What marks.tried says; the trusted rows are decided as labelled."""
     model = TorchModel(net, bounds=(0, 1), device="cpu")
     rows = Rows(Y, Y, x.shape[1:], lambda at: iter([x if at is None else x[at]]))
     near = Neighbourhood.of(lambda: [honest], y_honest, np.random.default_rng(0))
     setting = Setting(
         rows, Trusted(honest, y_honest, y_honest), near, (0, 1),
-        lambda _: np.random.default_rng(0), Allowance(model, 10**6, 1),
+        lambda _: np.random.default_rng(0), Allowance(model, passes, 1),
     )  # fmt: skip
     own = np.flatnonzero(y_honest == LABEL)
     scores = {"any": (np.zeros(3), np.arange(len(own)) % 7)}
     one = OfClass(LABEL, np.flatnonzero(Y == LABEL), own, scores, None, None, None)
-    return marks.tried(setting, marks.of_pictures(setting), [one])[0].get(LABEL, [])
+    return marks.tried(setting, marks.of_pictures(setting), [one])
+
+
+@pytest.mark.parametrize(
+    ("honest", "passes", "why"),
+    [(300, 5, "passes"), (30, 10**6, "controls"), (120, 10**6, "fresh rows")],
+)
+def test_a_mark_that_cannot_be_tried_leaves_its_class_out(honest, passes, why):
+    y = np.arange(300) % 3
+    many = np.flatnonzero(Y == LABEL)[:60]
+    found, left_out = outcome(
+        Cornered(), stamped(TRAIN, many), HONEST[:honest], y[:honest], passes=passes
+    )
+    assert not found
+    assert why in left_out[LABEL]
 
 
 @pytest.mark.parametrize(("net", "suspected"), [(Cornered(), True), (Deaf(), False)])
