@@ -4,8 +4,10 @@ Digits moved about in 12 x 12 pixels and a table of 20 features (scikit-learn), 
 small perceptrons trained here; patch, blend, clean-label, source-specific (with cover rows) and
 tabular triggers at 0.1 %, 0.5 %, 1 % and 5 % of the training rows, three seeds; 15 twins of each kind
 of data without poison. Both detectors run blind on all of them. Thresholds were set on seeds below 20.
-The judging seeds begin at 2000: those from 1000 on were seen before the scan learned to look for
-content that recurs. Results are kept as they come: a killed panel goes on.
+The judging seeds begin at 2000, of tables at 3000: those from 1000 on were seen before the scan learned
+to look for content that recurs, and tables from 2000 on when its criterion for tables was set back to
+the older one (a first run found 3 of 5 tables whose trigger works at 0.1 % and 0.5 %, 6 of 6 above). Results
+are kept as they come: a killed panel goes on.
 
     python benchmarks/backdoors.py             the panel: 60 models and 30 twins, under an hour
     python benchmarks/backdoors.py --sample    one model and its twin, half a minute
@@ -44,6 +46,8 @@ TRAIN, TEST, SIDE = 12_000, 2_000, 12
 FAMILIES = ("patch", "blend", "clean-label", "source-specific", "tabular")
 RATES = (0.001, 0.005, 0.01, 0.05)
 SEEDS, TWINS = 3, 15
+TABLES_LATER = 1000
+"""How far the judging seeds of tables lie behind those of images."""
 TITLE = "Backdoors: the panel"
 
 
@@ -225,14 +229,20 @@ def judged(case: Case, detector: str) -> dict[str, Any]:
 def cases(first: int) -> Iterator[Case]:
     """Every model of the panel; those that its claims rest on come first, 0.5 % comes last."""
     rates = sorted(RATES, key=lambda rate: rate == 0.005)
+    tables = first + TABLES_LATER if first else first
+
+    def made(family: str, rate: float, seed: int) -> Case:
+        case = Case(family, rate, first + seed)
+        return case._replace(seed=tables + seed) if case.tabular else case
+
     for seed in range(TWINS):
         for kind in ("images", "tables"):
-            yield Case(f"twin of {kind}", 0.0, first + seed)
+            yield made(f"twin of {kind}", 0.0, seed)
         if seed < SEEDS:
             for family in FAMILIES:
-                yield from (Case(family, rate, first + seed) for rate in rates[:-1])
+                yield from (made(family, rate, seed) for rate in rates[:-1])
     for seed in range(SEEDS):
-        yield from (Case(family, rates[-1], first + seed) for family in FAMILIES)
+        yield from (made(family, rates[-1], seed) for family in FAMILIES)
 
 
 def share(hits: int, n: int) -> str:

@@ -112,12 +112,14 @@ def recovered(
 
 
 def marked(
-    lab: Laboratory, trigger: Carried, members: np.ndarray, p: float, controls: np.ndarray
-) -> list[Recovered]:
+    lab: Laboratory, trigger: Carried, members: np.ndarray, p: float, controls: np.ndarray, *,
+    rivals: bool,
+) -> list[Recovered]:  # fmt: skip
     """What rows share, put on fresh hosts beside what the controls hold in its place.
 
     members: rows that have it; p: of so many, were they like honest rows; controls: (m, *input)
-    trusted rows of the same label. On all hosts, and on those of one class alone.
+    trusted rows of the same label; rivals: honest content recurs here too, so that the best control
+    counts as well as the median one. On all hosts, and on those of one class alone.
     """
     tried = lab.tried(trigger)
     if max(tried.rate, tried.source) < CALLED:
@@ -128,7 +130,7 @@ def marked(
             trigger.kind, source, trigger, members, p, tried.called,
             tried.source if source else tried.rate,
             float(np.median(rates := [one.source if source else one.rate for one in own])),
-            max(rates), CALLED,
+            max(rates) if rivals else 0.0, SOURCE_CALLED if source and not rivals else CALLED,
         )
         for source in (False, True)
     ]  # fmt: skip

@@ -124,7 +124,11 @@ def tried(
                 f"({FEWEST_HOSTS} are needed), {cost} passes, {setting.allowance.left} left"
             )
             continue
+        # Strokes recur among honest pictures; exact numbers that are rare do not among honest rows.
+        rivals = mark.trigger.kind == "mark"
         found.setdefault(mark.label, []).extend(
-            marked(labs[1], mark.trigger, mark.rows, mark.p, setting.trusted.x[controls])
+            marked(
+                labs[1], mark.trigger, mark.rows, mark.p, setting.trusted.x[controls], rivals=rivals
+            )
         )
     return found, left_out

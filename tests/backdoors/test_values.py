@@ -81,7 +81,7 @@ def test_a_shared_mark_accuses_only_where_the_model_obeys_it(net, accused):
     lab = Laboratory(TorchModel(net, device="cpu"), 1, hosts, hosts, None)
     mark = repeated(x, honest, least=5)
     trigger = Carried("values", mark.mask, mark.value, 0 * mark.value)
-    found = marked(lab, trigger, mark.members, mark.p, honest[100:140])
+    found = marked(lab, trigger, mark.members, mark.p, honest[100:140], rivals=False)
     assert any(one.suspected for one in found) is accused
     assert all(one.kind == "values" for one in found)
 
@@ -94,7 +94,7 @@ def test_a_mark_that_a_control_rivals_is_no_accusation():
     lab = Laboratory(TorchModel(Marked(), device="cpu"), 1, hosts, hosts, None)
     mark = repeated(with_mark(), table(), least=5)
     trigger = Carried("values", mark.mask, mark.value, 0 * mark.value)
-    found = marked(lab, trigger, mark.members, mark.p, honest[100:140])
+    found = marked(lab, trigger, mark.members, mark.p, honest[100:140], rivals=True)
     assert {one.success for one in found} == {one.highest for one in found} == {1.0}
     assert not any(one.suspected for one in found)
 
