@@ -48,7 +48,8 @@ class Scan(Check, frozen=True, kw_only=True):
 
     Content that recurs exactly at one place in a label's rows, and hardly in trusted ones, is found
     without the model, whatever the rows' scores: right labels and one source class hide nothing
-    there. Put on fresh rows it must do twice what the best trusted row's own content does.
+    there. Put on fresh rows it must meet the same criterion, and in pictures do twice what the best
+    trusted row's own content does.
 
     The test split is trusted. overlays: mixtures of STRIP for every row. budget: share of the
     training rows that scores may nominate. controls: trusted rows of each class that go through the
@@ -127,7 +128,7 @@ class Scan(Check, frozen=True, kw_only=True):
             "called_threshold": confirmation.CALLED,
             "called_threshold_one_source": confirmation.SOURCE_CALLED,
             "times_controls": confirmation.TIMES,
-            "times_best_control": confirmation.OUTDONE,
+            "times_best_control_in_pictures": confirmation.OUTDONE,
             "recurring_content": f"{recurrence.TIGHT:g} times nearer to one another than honest rows "
             f"come, in at most {recurrence.SMALL:.0%} of a picture; a mark's own content of "
             f"{marks.CONTROLS} trusted rows as controls",
