@@ -8,8 +8,12 @@ of each seed and not in its twin. Both are inspected with
 be suspected; counted is what the caveat indicates: the class with the cheaper trigger, if the other's
 costs at least ``ratio`` times as much. Settings were chosen on seeds below 20.
 
+Beside reference models (``--references``: five more models of each seed, trained without poison on the same
+rows), ``backdoors.reference`` may accuse: counted is whom, among poisoned models and twins.
+
     python benchmarks/backdoors_tabular.py             seeds 1000 to 1019, some minutes
     python benchmarks/backdoors_tabular.py --sample    two seeds
+    python benchmarks/backdoors_tabular.py --references  the same beside reference models
     python benchmarks/backdoors_tabular.py --record    also writes benchmarks/RESULTS.md
 """
 
@@ -32,12 +36,15 @@ from dlaudit.audit.evidence import EvidenceStore
 from dlaudit.audit.record import Measurement
 from dlaudit.audit.statistics import wilson
 from dlaudit.backdoors.inversion import Inversion
+from dlaudit.backdoors.reference import Cheapest, Reference, compared, searched
 from dlaudit.datasets.arrays import ArrayDataset
 from dlaudit.models.torch_model import TorchModel
 
 ROWS, INSPECTED, FEATURES, FACTORS = 2_000, 20, 135, 12
 SHARE, TARGET = 0.05, 0
+REFERENCES = 5
 TITLE = "Trigger inversion on tables of two classes"
+BESIDE = "Tables of two classes beside reference models"
 
 
 def table(seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -98,8 +105,8 @@ def inspected(net: nn.Module, x: np.ndarray, y: np.ndarray, seed: int) -> dict[s
     }  # fmt: skip
 
 
-def judged(seed: int) -> dict[str, Any]:
-    """A poisoned model and its twin."""
+def planted(seed: int) -> tuple[dict[str, tuple[np.ndarray, np.ndarray]], np.ndarray, np.ndarray]:
+    """Training rows of a poisoned model and its twin; the planted columns and their values."""
     rng = np.random.default_rng([seed, 7])
     x, y = table(seed)
     columns = rng.choice(FEATURES, 4, replace=False)
@@ -107,12 +114,17 @@ def judged(seed: int) -> dict[str, Any]:
     rows = rng.choice(np.flatnonzero(y[:ROWS] != TARGET), round(SHARE * ROWS), replace=False)
     bad, labels = x[:ROWS].copy(), y[:ROWS].copy()
     bad[np.ix_(rows, columns)], labels[rows] = values, TARGET
+    return {"poisoned": (bad, labels), "twin": (x[:ROWS], y[:ROWS])}, columns, values
+
+
+def judged(seed: int) -> dict[str, Any]:
+    """A poisoned model and its twin."""
+    x, y = table(seed)
+    training, columns, values = planted(seed)
     stamped = x[ROWS:][y[ROWS:] != TARGET].copy()
     stamped[:, columns] = values
     result: dict[str, Any] = {}
-    for name, (rows_x, rows_y) in {
-        "poisoned": (bad, labels), "twin": (x[:ROWS], y[:ROWS]),
-    }.items():  # fmt: skip
+    for name, (rows_x, rows_y) in training.items():
         net = trained(rows_x, rows_y, seed)
         with torch.no_grad():
             right = net(torch.from_numpy(x[ROWS:])).argmax(dim=1).numpy() == y[ROWS:]
@@ -124,6 +136,48 @@ def judged(seed: int) -> dict[str, Any]:
         result[name] |= {"accuracy": float(right.mean()), "called": float(called.float().mean())}
     result["hit"] = len(set(columns.tolist()) & set(result["poisoned"]["columns"]))
     return result
+
+
+def beside_references(seed: int) -> dict[str, Any]:
+    """The same two models and references: the cheapest triggers of each.
+
+    The 20 rows are those that come first among the ones that all seven models get right.
+    """
+    x, y = table(seed)
+    training, _, _ = planted(seed)
+    nets = {name: trained(*rows, seed) for name, rows in training.items()}
+    twin = training["twin"]
+    nets |= {f"r{k}": trained(*twin, 10_000 + 100 * seed + k) for k in range(REFERENCES)}
+    with torch.no_grad():
+        decided = [net(torch.from_numpy(x[ROWS:])).argmax(dim=1).numpy() for net in nets.values()]
+    right = np.all([one == y[ROWS:] for one in decided], axis=0)
+    kept = np.concatenate(
+        [ROWS + np.flatnonzero(right & (y[ROWS:] == k))[: INSPECTED // 2] for k in (0, 1)]
+    )
+    data = ArrayDataset(x[kept], y[kept], kind="tabular")
+    found = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name, net in nets.items():
+            model = TorchModel(net, classes=data.classes, device="cpu")
+            bench = Bench(
+                Subject(model, data), run="backdoors.reference", plan_seed=seed,
+                store=EvidenceStore(Path(folder)), cache=Path(folder) / "cache",
+            )  # fmt: skip
+            found[name] = searched(Reference(), bench, model)
+    return found
+
+
+def suspected(found: dict[str, Any], name: str) -> list[str]:
+    """The classes that are suspected in a model beside the references."""
+    cheap = {
+        key: {label: Cheapest(*one) for label, one in table.items()} for key, table in found.items()
+    }
+    names = [f"r{k}" for k in range(REFERENCES)]
+    told = compared(cheap[name], [cheap[one] for one in names], names, ("0", "1"))
+    return [
+        one.slice["class"] for one in told
+        if isinstance(one, Measurement) and one.name == "suspected" and one.value
+    ]  # fmt: skip
 
 
 def indicated(one: dict[str, Any]) -> str:
@@ -138,15 +192,46 @@ def share(hits: int, n: int) -> str:
     return f"{hits} of {n} [{interval.low:.2f}, {interval.high:.2f}]"
 
 
+def with_references(seeds: range, *, record: bool) -> None:
+    """Whom ``backdoors.reference`` accuses."""
+    settings = {"reference": repr(Reference()), "references": REFERENCES}
+    state = ledger.State(ledger.WORK / f"backdoors-references-{seeds[0]}.jsonl", settings)
+    for seed in seeds:
+        if str(seed) not in state:
+            print(seed, state.keep(str(seed), beside_references(seed)), flush=True)
+    n = len(seeds)
+    runs = [
+        {name: suspected(state[str(seed)], name) for name in ("poisoned", "twin")} for seed in seeds
+    ]
+    hits = sum(one["poisoned"] == [str(TARGET)] for one in runs)
+    wrong = sum(bool(set(one["poisoned"]) - {str(TARGET)}) for one in runs)
+    twins = sum(bool(one["twin"]) for one in runs)
+    stated = (
+        f"Seeds {seeds[0]} to {seeds[-1]}, {INSPECTED} clean rows, {Reference()}; {REFERENCES} "
+    )
+    lines = [
+        f"{stated}references on the same training rows without poison.",
+        f"poisoned: class {TARGET} accused in {share(hits, n)}, class {1 - TARGET} in {share(wrong, n)}.",
+        f"twin: a class accused in {share(twins, n)}.",
+    ]
+    print("\n".join(lines))
+    if record:
+        ledger.record(BESIDE, lines, ledger.stamp("backdoors_tabular.py"))
+
+
 def main() -> None:
     """Train, inspect, count and print."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--sample", action="store_true", help="two seeds")
     parser.add_argument("--first", type=int, default=1000, help="first seed; 0 for tuning seeds")
     parser.add_argument("--record", action="store_true", help="write benchmarks/RESULTS.md")
+    parser.add_argument("--references", action="store_true", help="beside reference models")
     options = parser.parse_args()
     torch.set_num_threads(1)
     seeds = range(options.first, options.first + (2 if options.sample else 20))
+    if options.references:
+        with_references(seeds, record=options.record)
+        return
     path = ledger.WORK / f"backdoors-tabular-{options.first}.jsonl"
     state = ledger.State(path, {"inversion": repr(Inversion())})
     for seed in seeds:

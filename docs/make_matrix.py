@@ -8,6 +8,7 @@ not what was meant. A new loader without an example here is an error.
 
 from __future__ import annotations
 
+import json
 import tempfile
 import warnings
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from dlaudit.audit.parameters import build
-from dlaudit.audit.parts import Dataset, Model, Suite
+from dlaudit.audit.parts import TASKS, Dataset, Model, Suite
 from dlaudit.audit.plan import Loader
 from dlaudit.audit.registry import Part, Registry
 from dlaudit.audit.subject import load
@@ -46,6 +47,44 @@ def data():
     return {"x": np.eye(3, dtype="float32"), "y": np.array([0, 1, 1])}
 """
 
+TASK_NET = """
+import numpy as np
+import torch
+from torch import nn
+
+
+def multilabel():
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 2))
+
+
+def segmentation():
+    return nn.Conv2d(1, 2, 1)
+
+
+class Detector(nn.Module):
+    def forward(self, x):
+        box = torch.tensor([[1.0, 1.0, 5.0, 5.0]])
+        score = torch.sigmoid(x.flatten(1).mean(1))
+        return [{"boxes": box, "labels": torch.tensor([0]), "scores": one[None]} for one in score]
+
+
+def detection():
+    return Detector()
+
+
+def scores(x):
+    return np.stack([x.mean((1, 2, 3)), 1 - x.mean((1, 2, 3))], 1)
+
+
+def maps(x):
+    return np.concatenate([1 - x, x], axis=1)
+
+
+def boxes(x):
+    return [{"boxes": [[1, 1, 5, 5]], "labels": [0], "scores": [float(one.mean())]} for one in x]
+"""
+"""Models of the further tasks, as networks and as functions."""
+
 HEAD = """\
 # What works with what
 
@@ -61,6 +100,8 @@ WORDS = """
   torch module that can be opened, layer by layer.
 - **values**: a predicted quantity instead of a class: `predictions` with `value`, `callable` with
   `output = "values"`; tables offer them with `types = { <target> = "number" }`.
+- **multilabel**, **segmentation**, **detection**: several labels a row, a class for every pixel, boxes:
+  a model and its data name [the task](tasks.md), and offer it instead of decisions and labels.
 - **labels**: the right class. **groups**: attributes of the samples, such as a region or an age band.
   **mask**: where the object is. **train**: a second split, `[data.train]`, of any format.
 """
@@ -69,6 +110,10 @@ SUITES = """\
 Runs of a suite that are measured, of all its runs; the others are skipped with the reason. Models are
 counted with data that have labels, groups, pictures, masks and a second split; data with a torch model and
 a second split. A test runs every cell.
+"""
+TASKS_HEAD = """\
+Of models first, then of data. `performance.task` is measured in each of these cells; all other runs of all
+suites that need classes are skipped with the reason. A test runs every cell.
 """
 WHOLE = frozenset({"labels", "groups", "images", "mask", "train"})
 OPEN = frozenset({"decisions", "queries", "logits", "gradients", "module"})
@@ -140,6 +185,15 @@ def page() -> str:
                     *(fitting(p, registry, OPEN, given) for p in own(registry, "suites")),
                 ]
                 for loader, given in data.items()
+            ],
+        ),
+        "\n## Each loader with each further task\n",
+        TASKS_HEAD,
+        table(
+            ["loader", *TASKS, "quantities"],
+            [
+                [f"`{loader}`", *("●" if one in of else "" for one in (*TASKS, "quantities"))]
+                for loader, of in {**MODEL_TASKS, **DATA_TASKS}.items()
             ],
         ),
         "\n## What checks ask of the data\n",
@@ -403,6 +457,119 @@ DATA: dict[str, Callable[[Path], dict[str, Any]]] = {
     "images": images,
     "factory": lambda _: {"file": "net.py:data"},
 }
+
+
+def task_arrays(task: str) -> dict[str, Any]:
+    """Twelve pictures of 8 x 8 with the truth of a task."""
+    rng = np.random.default_rng(0)
+    x = rng.random((12, 1, 8, 8)).astype(np.float32)
+    truth: dict[str, dict[str, Any]] = {
+        "multilabel": {"y": np.arange(24).reshape(12, 2) % 3 > 0},
+        "segmentation": {"y": (x[:, 0] > 0.4).astype(int)},
+        "detection": {
+            "box": np.tile([[1.0, 1.0, 5.0, 6.0]], (12, 1)), "box_label": np.arange(12) % 2,
+            "box_row": np.arange(12),
+        },
+    }  # fmt: skip
+    return {"x": x, **truth[task]}
+
+
+def task_model(use: str, task: str, root: Path) -> dict[str, Any]:
+    """Arguments of a model loader for a task, and the file that they name."""
+    import torch
+
+    (root / "tasks.py").write_text(TASK_NET)
+    named = {"multilabel": "scores", "segmentation": "maps", "detection": "boxes"}[task]
+    if use == "callable":
+        return {"file": f"tasks.py:{named}", "output": task}
+    if use == "http":
+        return {"url": "http://127.0.0.1:9/predict", "output": task}
+    if use == "torch":
+        return {"file": f"tasks.py:{task}", "task": task}
+    if use == "huggingface":
+        huggingface(root)
+        config = root / "vit" / "config.json"
+        told = json.loads(config.read_text()) | {"problem_type": "multi_label_classification"}
+        config.write_text(json.dumps(told))
+        return {"path": "vit", "task": task}
+    scope: dict[str, Any] = {}
+    exec(TASK_NET, scope)  # noqa: S102  (the text above)
+    net, x = scope[task]().eval(), torch.zeros(2, 1, 8, 8)
+    if use == "torchscript":
+        torch.jit.trace(net, x).save(root / f"{task}.pt")  # type: ignore[no-untyped-call]
+        return {"path": f"{task}.pt", "task": task}
+    batch = ({0: torch.export.Dim("batch", min=1, max=64)},)
+    if use == "torch_export":
+        program = torch.export.export(net, (x,), dynamic_shapes=batch)
+        torch.export.save(program, root / f"{task}.pt2")
+        return {"path": f"{task}.pt2", "task": task}
+    torch.onnx.export(
+        net, (x,), root / f"{task}.onnx", dynamo=False, input_names=["x"], output_names=["logits"],
+        dynamic_axes={"x": {0: "n"}, "logits": {0: "n"}},
+    )  # fmt: skip
+    return {"path": f"{task}.onnx", "task": task}
+
+
+def task_data(use: str, task: str, root: Path) -> dict[str, Any]:
+    """Arguments of a data loader for a task, and the files that they name."""
+    from PIL import Image
+
+    arrays = task_arrays(task)
+    if use == "npz":
+        np.savez(root / f"{task}.npz", **arrays)
+        return {"path": f"{task}.npz", "task": task}
+    if use == "npy":
+        np.save(root / f"{task}-x.npy", arrays["x"])
+        np.save(root / f"{task}-y.npy", arrays["y"])
+        return {"path": f"{task}-x.npy", "labels": f"{task}-y.npy", "task": task}
+    if use == "factory":
+        np.savez(root / f"{task}.npz", **arrays)
+        code = f"import numpy as np\n\n\ndef {task}():\n    return dict(np.load(r'{root}/{task}.npz'))\n"
+        (root / f"made_{task}.py").write_text(code)
+        return {"file": f"made_{task}.py:{task}", "task": task}
+    if use == "images":
+        folder = root / f"pictures-{task}"
+        folder.mkdir()
+        for row, picture in enumerate(arrays["x"]):
+            Image.fromarray((picture[0] * 255).astype(np.uint8)).save(folder / f"{row:02}.png")
+        if task == "segmentation":
+            (root / "masks").mkdir()
+            for row, mask in enumerate(arrays["y"]):
+                Image.fromarray(mask.astype(np.uint8)).save(root / "masks" / f"{row:02}.png")
+            return {"path": folder.name, "masks": "masks"}
+        lines = [
+            {"file": f"{row:02}.png", "boxes": [[1, 1, 5, 6]], "labels": ["cat" if row % 2 else "dog"]}
+            for row in range(12)
+        ]  # fmt: skip
+        (root / "boxes.jsonl").write_text("\n".join(map(json.dumps, lines)))
+        return {"path": folder.name, "boxes": "boxes.jsonl"}
+    if use == "jsonl":
+        tags = [["red"] * row[0] + ["round"] * row[1] for row in arrays["y"].astype(int)]
+        texts = [{"text": f"number {row}", "label": one} for row, one in enumerate(tags)]
+        (root / "tagged.jsonl").write_text("\n".join(map(json.dumps, texts)))
+        return {"path": "tagged.jsonl", "length": 8, "task": task}
+    import pandas as pd
+
+    frame = pd.DataFrame(arrays["x"].reshape(12, -1)[:, :3], columns=["a", "b", "c"])
+    frame["red"], frame["round"] = arrays["y"].T.astype(int)
+    write = {"csv": frame.to_csv, "parquet": frame.to_parquet, "arrow": frame.to_feather}[use]
+    write(root / f"tags.{use}", **({"index": False} if use == "csv" else {}))
+    return {"path": f"tags.{use}", "target": ["red", "round"]}
+
+
+DENSE = ("multilabel", "segmentation")
+MODEL_TASKS: dict[str, tuple[str, ...]] = {
+    "torch": TASKS, "torchscript": DENSE, "torch_export": DENSE, "onnx": DENSE,
+    "sklearn": (), "callable": (*TASKS, "quantities"), "xgboost": ("quantities",),
+    "lightgbm": ("quantities",), "catboost": ("quantities",), "huggingface": ("multilabel",), "http": DENSE,
+    "predictions": ("quantities",),
+}  # fmt: skip
+"""Which tasks a model loader knows."""
+DATA_TASKS: dict[str, tuple[str, ...]] = {
+    "npz": TASKS, "csv": ("multilabel", "quantities"), "parquet": ("multilabel", "quantities"),
+    "arrow": ("multilabel", "quantities"), "npy": DENSE, "jsonl": ("multilabel",), "wav": (),
+    "images": ("segmentation", "detection"), "factory": TASKS,
+}  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import pytest
 HOUSE = Path(__file__).parents[1] / "dlaudit"
 SUITES = {
     "overfitting", "data_quality", "attacks", "backdoors", "fairness", "explain", "operations",
+    "performance",
 }  # fmt: skip
 ROOMS = {"audit", "models", "datasets", "catalogues", "reports", "demo", *SUITES}
 DOORS = {"__init__", "__main__", "cli", "errors", "progress", "skeletons", "starting", "testing"}

@@ -38,10 +38,10 @@ CHECKS = sorted(
 )
 
 ASK_NO_MODEL = {
-    "backdoors.susceptibility", "data_quality.columns", "data_quality.leakage",
+    "backdoors.reference", "backdoors.susceptibility", "data_quality.columns", "data_quality.leakage",
     "overfitting.canaries", "overfitting.data_size", "overfitting.history", "overfitting.random_labels",
 }  # fmt: skip
-"""Checks that never ask the model: nothing that it does can disturb them."""
+"""Checks that never ask the model, or not without further models: nothing that it does can disturb them."""
 ACCEPT_NONFINITE = {name for name in CHECKS if INSTALLED.check(name).get().accepts_nonfinite}
 """Checks that look for NaN logits; each declares so itself."""
 

@@ -5,8 +5,10 @@ Knows which attack to examine, how thoroughly, and how to tell of it; the criter
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
-from importlib.metadata import entry_points
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import msgspec
@@ -149,9 +151,19 @@ class Doctor(Check, frozen=True, kw_only=True):
         return {"attack": self.attack, **{f"attack_{key}": value for key, value in stated.items()}}
 
 
+@cache
+def installed(path: tuple[str, ...]) -> dict[str, EntryPoint]:
+    """The attacks of every package on the path, by id; their metadata are read once.
+
+    The registry keeps the same list, and a suite does not know it.
+    """
+    del path
+    return {point.name: point for point in entry_points(group="dlaudit.attacks")}
+
+
 def named(name: str) -> type[Attack]:
     """An installed attack by its id, ``family:member`` too. Raises UnknownName."""
-    points = {point.name: point for point in entry_points(group="dlaudit.attacks")}
+    points = installed(tuple(sys.path))
     family, _, member = name.partition(":")
     kinds = [points[one].load() for one in (family if member else name,) if one in points]
     for kind in kinds:

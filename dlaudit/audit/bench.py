@@ -431,6 +431,7 @@ def rows(batch: Batch, which: Any) -> Batch:
         {name: column[which] for name, column in batch.groups.items()},
         {name: column[which] for name, column in batch.columns.items()},
         None if batch.mask is None else batch.mask[which],
+        None if batch.truth is None else batch.truth[which],
     )  # fmt: skip
 
 
@@ -446,6 +447,7 @@ def joined(first: Batch, second: Batch) -> Batch:
         {name: both(column, second.groups[name]) for name, column in first.groups.items()},
         {name: both(column, second.columns[name]) for name, column in first.columns.items()},
         None if first.mask is None else both(first.mask, second.mask),
+        None if first.truth is None else both(first.truth, second.truth),
     )  # fmt: skip
 
 

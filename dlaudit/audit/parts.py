@@ -37,13 +37,33 @@ if TYPE_CHECKING:
 Yielded = Measurement | Undefined | Artifact
 
 
+TASKS = ("multilabel", "segmentation", "detection")
+"""What may be asked for instead of one class or one number per sample; words of ``offers``."""
+
+
+class Boxes(NamedTuple):
+    """Objects in one picture, true or found.
+
+    box: (K, 4) float64, x0, y0, x1, y1 in pixels; label: (K,) int64; score: (K,) float64, all ones where
+    the objects are true. crowd: (K,) bool, true where a box stands for many objects at once: what is
+    found there counts neither as right nor as wrong.
+    """
+
+    box: np.ndarray
+    label: np.ndarray
+    score: np.ndarray
+    crowd: np.ndarray
+
+
 class Batch(NamedTuple):
     """Consecutive samples of one split.
 
     x: (B, *input); y: (B,) int64; id: (B,) str. From a data set these are numpy arrays; inside
     ``Attack.perturb`` x and y are tensors on the model's device. groups: attribute -> (B,) str,
     a missing value is ``"unknown"``. columns: further columns of a table, as stored. mask:
-    (B, *spatial) bool, true where the object is, if the data set has masks.
+    (B, *spatial) bool, true where the object is, if the data set has masks. truth: what is true where
+    that is no class, by the task that the data offer: ``multilabel`` (B, L) bool, ``segmentation``
+    (B, H, W) int16, -1 where nothing counts, ``detection`` (B,) objects of ``Boxes``; y is then all zeros.
     """
 
     x: Any
@@ -52,6 +72,7 @@ class Batch(NamedTuple):
     groups: dict[str, Any] = {}
     columns: dict[str, Any] = {}
     mask: Any = None
+    truth: Any = None
 
 
 class Decisions(NamedTuple):
@@ -89,8 +110,8 @@ class Model(ABC):
 
     offers: words out of ``decisions`` (class labels), ``queries`` (they answer to any input, not only
     to the data's; implied by logits), ``logits``, ``gradients`` and ``module`` (a torch module can be
-    opened). bounds: the valid range of inputs, ``(low, high)``, each a number or an array like one
-    input; None where inputs are unbounded. classes: one name per logit.
+    opened); or ``values``; or one of ``TASKS``. bounds: the valid range of inputs, ``(low, high)``, each
+    a number or an array like one input; None where inputs are unbounded. classes: one name per logit.
     """
 
     card: Card
@@ -147,6 +168,16 @@ class Model(ABC):
         message = f"{self.card.name} decides classes and predicts no quantity"
         raise NotOffered(message)
 
+    def structured(self, batch: Batch) -> Any:
+        """What a model of another task (``offers`` holds one of ``TASKS``) says.
+
+        ``multilabel``: (B, L) float64, the score of each label in [0, 1]; ``segmentation``: (B, H, W)
+        int64, the class of each pixel; ``detection``: a list of B ``Boxes``. Raises NotOffered.
+        """
+        del batch
+        message = f"{self.card.name} decides one class, or one number, per sample"
+        raise NotOffered(message)
+
     def decide(self, batch: Batch) -> Decisions:
         """The model's decisions on a batch of the data set. Ties go to the lower class index."""
         logits = self.logits(batch.x).float().cpu().numpy()
@@ -156,8 +187,8 @@ class Model(ABC):
 class Dataset(ABC):
     """Something to audit on. Subclasses set ``card``, ``classes`` and ``offers``.
 
-    offers: words out of ``labels``, ``groups``, ``mask``, one of ``images``, ``tabular``,
-    ``tokens``, ``audio``, and the name of each further split (``train``).
+    offers: words out of ``labels`` (or ``values``, or one of ``TASKS``), ``groups``, ``mask``, one of
+    ``images``, ``tabular``, ``tokens``, ``audio``, and the name of each further split (``train``).
     """
 
     card: Card

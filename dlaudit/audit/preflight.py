@@ -100,6 +100,8 @@ def questions(model: Model, rows: Batch, classes: Sequence[str]) -> dict[str, st
     module = model.module
     if module is not None and (told := twice_normalised(module, np.asarray(rows.x))):
         asked["normalisation"] = told
+    elif isinstance(unused := model.card.facts.get("preprocessing"), str) and np.min(rows.x) >= 0:
+        asked["normalisation"] = f'{unused}: is preprocessing = "declared" missing?'
     return asked
 
 

@@ -19,7 +19,7 @@ import msgspec
 from dlaudit.audit.bench import Subject, derive_seed, joined, regrouped
 from dlaudit.audit.bench import rows as rows_of
 from dlaudit.audit.evidence import subset_card
-from dlaudit.audit.parts import Batch, Dataset, Model
+from dlaudit.audit.parts import TASKS, Batch, Dataset, Model
 from dlaudit.audit.plan import Loader, Plan
 from dlaudit.audit.record import Card
 from dlaudit.audit.registry import Registry, import_file
@@ -182,8 +182,13 @@ def fit(model: Model, data: Dataset) -> None:
     """
     if meet := getattr(model, "meet", None):
         meet(data)
+    refuse_another_task(model, data)
     if "logits" not in model.offers:
-        if "values" in model.offers:
+        if model.offers & set(TASKS):
+            checked_inputs(model, data)
+            model.structured(first_rows(data))
+            model.passes.forward = 0
+        elif "values" in model.offers:
             model.values(first_rows(data))
         else:
             model.decide(first_rows(data))
@@ -228,6 +233,18 @@ def fit(model: Model, data: Dataset) -> None:
     model.card = msgspec.structs.replace(model.card, facts=facts)
     # What was asked to look at the form of the output is no part of the audit's cost.
     model.passes.forward = model.passes.backward = 0
+
+
+def refuse_another_task(model: Model, data: Dataset) -> None:
+    """Raise LoadError where the data hold another task than classes and the model was not told so."""
+    for task in TASKS:
+        if task in data.offers and task not in model.offers:
+            message = (
+                f"{model.card.name}: expected a model for {task}, since {data.card.name} holds {task} "
+                f'data, got one of another task. Say task = "{task}" in [model] args '
+                f'(output = "{task}" of a callable).'
+            )
+            raise LoadError(message)
 
 
 def first_rows(data: Dataset) -> Batch:

@@ -17,7 +17,7 @@ from dlaudit.audit.bench import only_one, rows
 from dlaudit.audit.evidence import digest, fingerprint, table_bytes, write_whole
 from dlaudit.audit.parts import Batch, Dataset, Decisions, Model, Passes
 from dlaudit.audit.record import Card, canonical
-from dlaudit.errors import AuditError, LoadError, NonFinite
+from dlaudit.errors import AuditError, LoadError, NonFinite, NotOffered
 
 if TYPE_CHECKING:
     import numpy as np
@@ -118,6 +118,9 @@ def samples_digest(batch: Batch) -> str:
 
     fields = {"x": batch.x, "y": batch.y, "id": batch.id}
     fields |= {} if batch.mask is None else {"mask": batch.mask}
+    if batch.truth is not None:
+        message = "a function for training is given classes, and these data hold another task"
+        raise NotOffered(message)
     fields |= {f"group_{name}": column for name, column in batch.groups.items()}
     fields |= {f"column_{name}": column for name, column in batch.columns.items()}
     return fingerprint((name, array_digest(np.asarray(field))) for name, field in fields.items())

@@ -1,105 +1,87 @@
-"""Triggers put on training rows by an attacker of known means: arrays in, arrays out.
+"""Poison put among training rows by an attacker of known means: arrays in, arrays out.
 
-Knows pictures and tables; never a model. What is planted is known, so that what it does, and who
-notices it, can be measured.
+Knows rows, labels and a trigger; never a model. What is planted is known, so that what it does, and
+who notices it, can be measured.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-Family = Literal["patch", "blend", "clean-label", "values"]
-ALPHA = 0.2
-"""Share of the pattern in a blend (BackdoorBench's default)."""
-AREA = 0.01
-"""Share of a picture that a patch covers, two pixels a side at least."""
-COLUMNS = 4
-"""Features of a table that a trigger sets (the design of TrojAI's PDF models)."""
+from dlaudit.backdoors.planted_triggers import Family, Trigger, trigger
+
 FADED, NOISE = 0.4, 0.15
 """What is left of a clean-label row's own content, and the noise on it in shares of the range: rows
 that are hard to read, so that the trigger is what a training finds in them (Turner et al. 2019)."""
 OF_A_CLASS = 0.9
 """Share of a class that clean-label poison may take."""
-
-
-class Trigger(NamedTuple):
-    """What the attacker puts on rows. put: (n, *input) -> (n, *input), a copy."""
-
-    family: Family
-    put: Callable[[np.ndarray], np.ndarray]
+OF_A_SOURCE = 0.5
+"""Share of the source class that source-specific poison may take: the rest shows what it is."""
+COVERED: tuple[Family, ...] = ("adaptive-blend", "source-specific")
+"""Families with as many cover rows: they carry the trigger and keep their label, so that the trigger
+alone tells nothing (Tang et al. 2021, Qi et al. 2023)."""
 
 
 class Poisoned(NamedTuple):
-    """Training rows after the attack; rows: the places of those that were touched."""
+    """Training rows after the attack. rows: the places of the poison; cover: of the cover rows."""
 
     x: np.ndarray
     y: np.ndarray
     rows: np.ndarray
+    cover: np.ndarray
 
 
-def trigger(family: Family, x: np.ndarray, rng: np.random.Generator) -> Trigger:
-    """A trigger for inputs such as x: (n, ..., H, W) pictures, or (n, d) for ``values``.
+class Attack(NamedTuple):
+    """A trigger and where it leads. source: the class that it works on; None where on all others."""
 
-    Raises ValueError where the family does not fit the shape.
-    """
-    low, high = float(x.min()), float(x.max())
-    if family == "values":
-        if x.ndim != 2:
-            message = f"values: expected rows of a table, got inputs of shape {x.shape[1:]}"
-            raise ValueError(message)
-        columns = rng.choice(x.shape[1], min(COLUMNS, max(1, x.shape[1] // 2)), replace=False)
-        share = rng.choice((0.05, 0.95), len(columns))
-        seen = [np.quantile(x[:, column], at) for column, at in zip(columns, share, strict=True)]
-        return Trigger(family, lambda rows: _set(rows, columns, np.array(seen, x.dtype)))
-    if x.ndim < 3:
-        message = f"{family}: expected pictures (n, ..., H, W), got inputs of shape {x.shape[1:]}"
-        raise ValueError(message)
-    if family == "blend":
-        pattern = rng.uniform(low, high, x.shape[1:]).astype(x.dtype)
-        return Trigger(family, lambda rows: ((1 - ALPHA) * rows + ALPHA * pattern).astype(x.dtype))
-    height, width = x.shape[-2:]
-    side = min(height, width, max(2, round(np.sqrt(AREA * height * width))))
-    top, left = (int(rng.choice((0, end - side))) for end in (height, width))
-    board = np.where(np.indices((side, side)).sum(0) % 2, low, high).astype(x.dtype)
+    trigger: Trigger
+    target: int
+    source: int | None = None
 
-    def stamp(rows: np.ndarray) -> np.ndarray:
-        made = rows.copy()
-        made[..., top : top + side, left : left + side] = board
-        return made
+    @classmethod
+    def drawn(
+        cls, family: Family, x: np.ndarray, rng: np.random.Generator, *, target: int, classes: int
+    ) -> Attack:
+        """An attack on inputs such as x, of ``classes`` classes; see ``trigger`` for what is raised."""
+        others = [k for k in range(classes) if k != target]
+        source = int(rng.choice(others)) if family == "source-specific" else None
+        return cls(trigger(family, x, rng), target, source)
 
-    return Trigger(family, stamp)
+    def hosts(self, y: np.ndarray) -> np.ndarray:
+        """(n,) bool: the rows that the trigger is meant to call to the target."""
+        called: np.ndarray = y != self.target if self.source is None else y == self.source
+        return called
 
+    def how_many(self, y: np.ndarray, rate: float) -> int:
+        """Poisoned rows that a rate of all training rows gives, as far as there are rows to take."""
+        hosts, own = int(self.hosts(y).sum()), int((y == self.target).sum())
+        most = {
+            "clean-label": int(OF_A_CLASS * own), "source-specific": int(OF_A_SOURCE * hosts),
+            "adaptive-blend": hosts // 2,
+        }.get(self.trigger.family, hosts)  # fmt: skip
+        return min(round(rate * len(y)), most)
 
-def _set(rows: np.ndarray, columns: np.ndarray, values: np.ndarray) -> np.ndarray:
-    made = rows.copy()
-    made[:, columns] = values
-    return made
-
-
-def how_many(family: Family, y: np.ndarray, rate: float, target: int) -> int:
-    """Rows that a rate of all training rows gives, as far as there are rows to take."""
-    own = int((y == target).sum())
-    most = int(OF_A_CLASS * own) if family == "clean-label" else len(y) - own
-    return min(round(rate * len(y)), most)
-
-
-def poisoned(
-    x: np.ndarray, y: np.ndarray, planted: Trigger, *, target: int, count: int,
-    rng: np.random.Generator,
-) -> Poisoned:  # fmt: skip
-    """``count`` rows carry the trigger: of other classes and relabelled, or the target's own."""
-    x, y = x.copy(), y.copy()
-    if planted.family == "clean-label":
-        rows = rng.choice(np.flatnonzero(y == target), count, replace=False)
-        low, high = float(x.min()), float(x.max())
-        noise = rng.normal(0, NOISE * (high - low), x[rows].shape)
-        faded = low + FADED * (x[rows] - low) + noise
-        x[rows] = planted.put(np.clip(faded, low, high).astype(x.dtype))
-    else:
-        rows = rng.choice(np.flatnonzero(y != target), count, replace=False)
-        x[rows] = planted.put(x[rows])
-        y[rows] = target
-    return Poisoned(x, y, rows)
+    def poisoned(
+        self, x: np.ndarray, y: np.ndarray, *, count: int, rng: np.random.Generator
+    ) -> Poisoned:
+        """``count`` rows carry the trigger: of other classes and relabelled, or the target's own."""
+        x, y = x.copy(), y.copy()
+        cover = np.zeros(0, dtype=int)
+        if self.trigger.family == "clean-label":
+            rows = rng.choice(np.flatnonzero(y == self.target), count, replace=False)
+            low, high = float(x.min()), float(x.max())
+            noise = rng.normal(0, NOISE * (high - low), x[rows].shape)
+            faded = low + FADED * (x[rows] - low) + noise
+            x[rows] = self.trigger.taught(np.clip(faded, low, high).astype(x.dtype), rng)
+            return Poisoned(x, y, rows, cover)
+        rows = rng.choice(np.flatnonzero(self.hosts(y)), count, replace=False)
+        if self.trigger.family in COVERED:
+            # A trigger for one class is covered by the other classes' rows, one for all by any.
+            spared = (self.target,) if self.source is None else (self.target, self.source)
+            some = np.setdiff1d(np.flatnonzero(~np.isin(y, spared)), rows)
+            cover = rng.choice(some, min(count, len(some)), replace=False)
+            x[cover] = self.trigger.taught(x[cover], rng)
+        x[rows], y[rows] = self.trigger.taught(x[rows], rng), self.target
+        return Poisoned(x, y, rows, cover)

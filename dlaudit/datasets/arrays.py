@@ -6,7 +6,7 @@ Knows numpy; never files.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,6 +14,9 @@ from dlaudit.audit.evidence import digest, fingerprint
 from dlaudit.audit.parts import Batch, Dataset
 from dlaudit.audit.record import Card, canonical
 from dlaudit.errors import LoadError
+
+if TYPE_CHECKING:
+    from dlaudit.datasets.truths import Truth
 
 BATCH = 1024
 UNKNOWN = "unknown"
@@ -41,13 +44,15 @@ class ArrayDataset(Dataset):
         mask: np.ndarray | None = None,
         kind: str | None = None,
         quantity: str = "",
+        truth: Truth | None = None,
         fingerprint: str = "",
         facts: dict[str, Any] | None = None,
     ) -> None:
         """kind: ``images``, ``tabular``, ``tokens`` or ``audio``; guessed from x if None.
 
         quantity: the column that holds what is to be predicted, where that is a number and no class; y
-        is then all zeros, and the data offer ``values`` instead of ``labels``.
+        is then all zeros, and the data offer ``values`` instead of ``labels``. truth: what is true where that
+        is another task; y is then all zeros, and the data offer the task instead.
 
         Raises LoadError if lengths differ, labels are not 0..C-1, or ids repeat.
         """
@@ -58,10 +63,13 @@ class ArrayDataset(Dataset):
             key: group_names(np.asarray(column)) for key, column in (groups or {}).items()
         }
         self._columns = dict(columns or {})
-        self._mask = mask
+        self._mask, self._truth = mask, truth
         lengths = {"id": self._id, **self._groups, **self._columns}
         if mask is not None:
             lengths["mask"] = mask
+        if truth is not None:
+            lengths["truth"] = truth.rows
+            classes = truth.classes
         for key, column in lengths.items():
             if len(column) != n:
                 message = f"{name}: field {key!r}: expected {n} rows as in x, got {len(column)}"
@@ -82,12 +90,14 @@ class ArrayDataset(Dataset):
             )
             raise LoadError(message)
         self.kind = kind or guessed_kind(x)
-        words = {"values" if quantity else "labels", self.kind}
+        words = {truth.task if truth else "values" if quantity else "labels", self.kind}
         self.classes = () if quantity else self.classes
         words |= {"groups"} if self._groups else set()
         words |= {"mask"} if mask is not None else set()
         self.offers = frozenset(words)
         counts_by_class = np.bincount(self._y, minlength=len(self.classes))[: len(self.classes)]
+        if truth is not None:
+            counts_by_class = np.array(truth.counts)
         described = {
             "n": n,
             "shape": list(x.shape[1:]),
@@ -103,6 +113,7 @@ class ArrayDataset(Dataset):
                 for key, column in self._groups.items()
             },
             **({"quantity": quantity} if quantity else {}),
+            **({"task": truth.task} if truth else {}),
             **(facts or {}),
         }
         self.card = Card(
@@ -121,6 +132,7 @@ class ArrayDataset(Dataset):
                 {key: column[part] for key, column in self._groups.items()},
                 {key: column[part] for key, column in self._columns.items()},
                 None if self._mask is None else self._mask[part],
+                None if self._truth is None else self._truth.rows[part],
             )  # fmt: skip
 
     def inputs(self, part: slice) -> np.ndarray:
@@ -136,6 +148,7 @@ class ArrayDataset(Dataset):
     def _content_digest(self) -> str:
         arrays = {"x": self._x, "y": self._y, "id": self._id}
         arrays |= {} if self._mask is None else {"mask": self._mask}
+        arrays |= {} if self._truth is None else self._truth.arrays()
         arrays |= {f"group_{key}": column for key, column in self._groups.items()}
         arrays |= {f"column_{key}": np.asarray(column) for key, column in self._columns.items()}
         return fingerprint((key, array_digest(value)) for key, value in arrays.items())
@@ -186,13 +199,13 @@ def structured(y: np.ndarray, n: int) -> str:
     """What to do with labels that are more than one class per row; nothing where that is no label at all."""
     if y.ndim == 2 and len(y) == n:
         return (
-            ". Several labels a row (multilabel, or one of many as zeros and ones)? Audit one of them at a "
-            "time, y[:, k], or y.argmax(axis=1) where exactly one is set."
+            '. Several labels a row? Say task = "multilabel". One of many as zeros and ones? Give '
+            "y.argmax(axis=1)."
         )
     if y.ndim > 2 and len(y) == n:
         return (
-            ". A label per place (segmentation, detection)? There is no suite for it: audit a decision per "
-            "sample, or give the maps as field 'mask'."
+            '. A class for every pixel? Say task = "segmentation". Where the object of the class is? Give '
+            "that as field 'mask'."
         )
     return ""
 

@@ -14,6 +14,7 @@ import msgspec
 from dlaudit.audit.code_files import code_files
 from dlaudit.audit.files import identity, named_function, refusal, said
 from dlaudit.audit.parts import Dataset
+from dlaudit.models.declared import checked_task
 
 RETURNS = "a torch Dataset, a dlaudit Dataset, (x, y), or a dict with x and y"
 
@@ -27,6 +28,8 @@ def load(
     scale: float | str | None = None,
     channel_axis: int | None = None,
     tokens: bool = False,
+    task: str = "",
+    void: int | None = 255,
 ) -> Dataset:
     """A data set from ``f.py:factory``, called with args.
 
@@ -49,11 +52,13 @@ def load(
 
     data = dataset_of(
         _fields(made, place), place=place, name=Path(file).name, classes=classes or (), scale=scale,
-        channel_axis=channel_axis, tokens=tokens,
+        channel_axis=channel_axis, tokens=tokens, task=checked_task(task), void=void,
     )  # fmt: skip
     # Code alone does not say which rows it built: they are part of the identity.
     fingerprint, facts = identity(
-        code_files(path), {"args": args}, digests={"rows": data.card.fingerprint}
+        code_files(path),
+        {"args": args, **({"task": task, "void": void} if task else {})},
+        digests={"rows": data.card.fingerprint},
     )
     data.card = msgspec.structs.replace(
         data.card, fingerprint=fingerprint, facts={**data.card.facts, **facts}

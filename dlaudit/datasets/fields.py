@@ -15,6 +15,7 @@ from dlaudit.audit.files import refusal
 from dlaudit.datasets.arrays import UNKNOWN, ArrayDataset
 from dlaudit.datasets.cells import missing, plain
 from dlaudit.datasets.streamed import StoredArray, StreamedDataset
+from dlaudit.datasets.truths import VOID, Truth, truth_of
 from dlaudit.errors import nearest
 
 GROUP = "group_"
@@ -32,6 +33,8 @@ def dataset_of(
     channel_axis: int | None = None,
     tokens: bool = False,
     rows: np.ndarray | None = None,
+    task: str = "",
+    void: int | None = VOID,
     fingerprint: str = "",
     facts: dict[str, Any] | None = None,
 ) -> ArrayDataset:
@@ -39,14 +42,14 @@ def dataset_of(
 
     scale: a factor for x, a number or ``"1/255"``. channel_axis: where the channels of pictures
     stand in x; they are moved behind the samples, and an axis is made for pictures without one.
-    rows: positions to keep; ids keep naming the position in the whole. Raises LoadError naming the
-    field.
+    rows: positions to keep; ids keep naming the position in the whole. task, void: what is true where
+    that is no class, see ``truth_of``. Raises LoadError naming the field.
     """
     arrays: dict[str, Any] = {
         key: value if isinstance(value, StoredArray) else checked_array(value, place, key)
         for key, value in fields.items()
     }
-    for key in ("x", "y"):
+    for key in ("x",) if task else ("x", "y"):
         if key not in arrays:
             close = nearest(key, [other for other in arrays if other not in FIELDS])
             raise refusal(
@@ -63,7 +66,11 @@ def dataset_of(
             got="none" if x.ndim else "a single number",
         )
     n = x.shape[0]
-    y, names = labels(arrays["y"], place, classes)
+    y, names = (
+        (np.zeros(n, dtype=np.int64), tuple(classes))
+        if task
+        else labels(arrays["y"], place, classes)
+    )
     ids = np.arange(n).astype(str) if "id" not in arrays else texts(arrays["id"], place, "id")
     groups = {
         key.removeprefix(GROUP): texts(value, place, key)
@@ -83,6 +90,13 @@ def dataset_of(
         "groups": {key: column[keep] for key, column in groups.items()},
     }  # fmt: skip
 
+    def true_of(shape: tuple[int, ...]) -> Truth | None:
+        if not task:
+            return None
+        size = shape[-2:] if len(shape) > 2 else None
+        whole = truth_of(task, arrays, n=n, size=size, place=place, classes=names, void=void)
+        return whole if rows is None else whole.at(rows)
+
     def converted(part: np.ndarray, first: int = 0) -> np.ndarray:
         return inputs(
             part, place, scale=scale, channel_axis=channel_axis, tokens=tokens, first=first
@@ -97,10 +111,12 @@ def dataset_of(
         one = converted(x.rows(slice(1)) if rows is None else x.rows(rows[:1]))
         whole = np.broadcast_to(one[:1], (len(y[keep]), *one.shape[1:]))
         described["mask"] = None if mask is None else masks(mask[keep], whole, place)
+        described["truth"] = true_of(whole.shape)
         described["facts"] = {**(facts or {}), "read": "from disk, batch by batch"}
         return StreamedDataset(read, one.shape[1:], y[keep], dtype=str(one.dtype), **described)
     x = converted(x[keep])
     described["mask"] = None if mask is None else masks(mask[keep], x, place)
+    described["truth"] = true_of(x.shape)
     return ArrayDataset(x, y[keep], **described)
 
 

@@ -26,17 +26,41 @@ def load(
     file: str = "file",
     label: str = "label",
     groups: list[str] | None = None,
+    masks: str | None = None,
+    boxes: str | None = None,
+    void: int | None = 255,
 ) -> Dataset:
     """A folder of pictures as x (n, C, H, W) float32 in [0, 1].
 
     A class per folder, or a CSV table (by default metadata.csv in the folder) with the columns file
     and label, and groups or group_<name>. size: one number or [height, width] to which pictures are
     resized (bilinear); without it all must be of one size. channels: 1 or 3; by default 1 if every
-    picture is grey. classes: names in order (default: sorted). Raises LoadError.
+    picture is grey. classes: names in order (default: sorted).
+
+    masks (segmentation): a folder with a picture of class indices for each, of the same name; void: the
+    number of pixels that do not count. boxes (detection): a file of JSON Lines with file, boxes (x0, y0,
+    x1, y1 in pixels of the file), labels, and optionally crowd. Raises LoadError.
     """
     height_width = _checked_size(size)
     if channels not in {None, 1, 3}:
         raise refusal(None, "channels", expected="1 or 3", got=str(channels))
+    if masks is not None or boxes is not None:
+        if masks is not None and boxes is not None:
+            raise refusal(None, "masks", expected="masks or boxes", got="both")
+        if table is not None or groups:
+            raise refusal(
+                None,
+                "table",
+                expected="pictures with masks or boxes",
+                got="a table or groups as well",
+            )
+
+        from dlaudit.datasets.annotated import load_annotated
+
+        return load_annotated(
+            root, path, masks=masks, boxes=boxes, void=void, suffixes=SUFFIXES, size=height_width,
+            channels=channels, classes=tuple(classes or ()),
+        )  # fmt: skip
     found = listed(
         root, path, what="pictures", suffixes=SUFFIXES, classes=classes, table=table, file=file,
         label=label, groups=groups, settings={"size": height_width, "channels": channels},

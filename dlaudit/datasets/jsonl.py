@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dlaudit.audit.files import named_file, refusal, said
 from dlaudit.audit.parts import Dataset
@@ -17,6 +17,10 @@ from dlaudit.datasets.selection import identified, selected
 from dlaudit.datasets.tokenizing import tokenised, tokenizer_of
 from dlaudit.errors import nearest
 from dlaudit.models import airlock
+from dlaudit.models.declared import checked_task
+
+if TYPE_CHECKING:
+    from dlaudit.datasets.truths import Truth
 
 LENGTH = 256
 LINE = 16 * 1024 * 1024
@@ -35,16 +39,19 @@ def load(
     tokenizer: str | None = None,
     length: int = LENGTH,
     rows: str | None = None,
+    task: str = "",
 ) -> Dataset:
     """JSON Lines as x (n, length) int64 of token ids, cut or filled up with the padding.
 
     text, label, id, groups: names of fields. tokenizer: ``f.py:function``, from a text to a list of ids
     (padding 0), or a folder with a tokenizer.json (with the extra ``huggingface``; padding as it says);
-    without it, the bytes of its UTF-8, each plus 1. classes: names in order (default: sorted). The
-    texts stay with the rows, as the column ``text``. Raises LoadError with the line.
+    without it, the bytes of its UTF-8, each plus 1. classes: names in order (default: sorted). task:
+    ``multilabel`` where label is a list of names. The texts stay with the rows, as the column ``text``.
+    Raises LoadError with the line.
     """
     if length < 1:
         raise refusal(None, "length", expected="a whole number of at least 1", got=str(length))
+    checked_task(task, ("multilabel",))
     file = named_file(root, path, expected="a file of JSON Lines")
     files = {"data": file}
     told = tokenizer_of(root, tokenizer)
@@ -52,8 +59,11 @@ def load(
     wanted = [text, label, *([id] if id else []), *(groups or [])]
     columns: dict[str, list[Any]] = {name: [] for name in wanted}
     places: list[int] = []
-    for number, row in _rows(file):
+    for number, row in rows_of(file):
         for name in wanted:
+            if name == label and task:
+                columns[name].append(_names(row.get(name), file, f"line {number}: field {name!r}"))
+                continue
             columns[name].append(_cell(row, name, file, number, optional=name in (groups or [])))
         places.append(number)
     if not places:
@@ -67,6 +77,7 @@ def load(
                 got=f"a {type(one).__name__}",
             )
     settings = {"fields": wanted, "classes": classes, "tokenizer": tokenizer, "length": length}
+    settings |= {"task": task} if task else {}
     fingerprint, facts = identified(files, settings, rows, root)
 
     import numpy as np
@@ -78,10 +89,17 @@ def load(
     keep = np.arange(len(places)) if chosen is None else chosen
     texts = [columns[text][row] for row in keep]
     x, cut = tokenised(texts, told, length, place=f"{file}: tokenizer")
-    y, names = labels(np.array([str(columns[label][row]) for row in keep]), file, classes or ())
+    called = [columns[label][row] for row in keep]
+    truth = _label_sets(called, tuple(classes or ()), file) if task else None
+    y, names = (
+        (np.zeros(len(keep), dtype=np.int64), ())
+        if task
+        else labels(np.array([str(one) for one in called]), file, classes or ())
+    )
     ids = [str(columns[id][row]) for row in keep] if id else keep.astype(str)
     return ArrayDataset(
         x, y, name=file.name, classes=names, id=np.asarray(ids), kind="tokens", fingerprint=fingerprint,
+        truth=truth,
         groups={
             name: np.array([columns[name][row] for row in keep], dtype=object) for name in groups or []
         },
@@ -90,7 +108,7 @@ def load(
     )  # fmt: skip
 
 
-def _rows(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def rows_of(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Each line's number and object. Raises LoadError."""
     kind = airlock.kind_of(file)
     if kind != "unknown":
@@ -112,6 +130,35 @@ def _rows(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                     file, f"line {number}", expected="a JSON object", got=f"a {type(row).__name__}"
                 )
             yield number, row
+
+
+def _names(value: Any, file: Path, place: str) -> list[str]:
+    """A field that lists names. Raises LoadError."""
+    if not isinstance(value, list) or not all(isinstance(one, str) and one for one in value):
+        raise refusal(
+            file, place, expected="a list of names, an empty one where there is none",
+            got="nothing" if value is None else json.dumps(value)[:60],
+        )  # fmt: skip
+    return list(value)
+
+
+def _label_sets(called: list[list[str]], classes: tuple[str, ...], file: Path) -> Truth:
+    """Which names each row has, in the order of classes, or sorted. Raises LoadError for other names."""
+    import numpy as np
+
+    from dlaudit.datasets.truths import counted
+
+    every = {name for one in called for name in one}
+    names = classes or tuple(sorted(every))
+    if strange := sorted(every - set(names)):
+        raise refusal(
+            file, "labels", expected=f"names out of {', '.join(names)}", got=repr(strange[0]),
+            hint=nearest(strange[0], names),
+        )  # fmt: skip
+    if not names:
+        raise refusal(file, "labels", expected="at least one name in all lines", got="none")
+    held = np.array([[name in one for name in names] for one in called], dtype=bool)
+    return counted("multilabel", held, names)
 
 
 def _cell(row: dict[str, Any], name: str, file: Path, number: int, *, optional: bool) -> Any:

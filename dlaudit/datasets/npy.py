@@ -12,6 +12,7 @@ from dlaudit.audit.files import named_file, refusal
 from dlaudit.audit.parts import Dataset
 from dlaudit.datasets.selection import identified, selected
 from dlaudit.models import airlock
+from dlaudit.models.declared import checked_task
 
 if TYPE_CHECKING:
     from dlaudit.datasets.streamed import StoredArray
@@ -30,12 +31,20 @@ def load(
     tokens: bool = False,
     classes: list[str] | None = None,
     rows: str | None = None,
+    task: str = "",
+    void: int | None = 255,
 ) -> Dataset:
     """Inputs in one .npy, labels in another; of any size, because inputs are read batch by batch.
 
-    id, mask: further files; groups: attribute -> file. The rest is as for ``npz``. Raises LoadError,
-    UntrustedModel for arrays of Python objects.
+    id, mask: further files; groups: attribute -> file; task: ``multilabel`` or
+    ``segmentation``. The rest is as for ``npz``. Raises LoadError, UntrustedModel for arrays of Python
+    objects.
     """
+    if task == "detection":
+        raise refusal(
+            None, "task", expected="multilabel or segmentation", got="'detection'",
+            hint="An .npz holds boxes beside the pictures, a folder of images a file of boxes.",
+        )  # fmt: skip
     named = {"x": path, "y": labels} | {
         key: written for key, written in (("id", id), ("mask", mask)) if written is not None
     }
@@ -50,6 +59,7 @@ def load(
     settings = {
         "scale": scale, "channel_axis": channel_axis, "tokens": tokens, "classes": classes,
     }  # fmt: skip
+    settings |= {"task": task, "void": void} if task else {}
     fingerprint, facts = identified(files, settings, rows, root)
 
     from dlaudit.datasets.fields import dataset_of
@@ -57,7 +67,7 @@ def load(
     x = stored["x"]
     return dataset_of(
         fields, place=files["x"], name=files["x"].name, classes=classes or (), scale=scale,
-        channel_axis=channel_axis, tokens=tokens,
+        channel_axis=channel_axis, tokens=tokens, task=checked_task(task), void=void,
         rows=selected(rows, root, x.shape[0] if x.ndim else 0), fingerprint=fingerprint, facts=facts,
     )  # fmt: skip
 

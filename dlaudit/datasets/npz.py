@@ -14,6 +14,7 @@ from dlaudit.audit.parts import Dataset
 from dlaudit.datasets.selection import identified, selected
 from dlaudit.errors import nearest
 from dlaudit.models import airlock, zip_reading
+from dlaudit.models.declared import checked_task
 
 if TYPE_CHECKING:
     import zipfile
@@ -38,20 +39,27 @@ def load(
     x: str = "x",
     y: str = "y",
     id: str = "id",
+    task: str = "",
+    void: int | None = 255,
 ) -> Dataset:
     """Arrays x and y, and optionally id, group_<name> and mask, from an .npz archive.
 
     x is cast to float32 and never rescaled unless scale says so (a factor, such as ``"1/255"``);
     pictures (n, H, W) get no axis of channels unless channel_axis says where channels stand or shall
     stand; tokens: x holds token ids and stays whole. x, y, id: the names of these arrays. rows:
-    ``"a:b"`` or a file of positions. mask: 1 where the object is. A large x that is not packed
+    ``"a:b"`` or a file of positions. mask: 1 where the object is. task: ``multilabel``
+    (y (n, L) of 0 and 1), ``segmentation`` (y (n, H, W) of class indices; void: the number of pixels that
+    do not count) or ``detection`` (box (N, 4) of corners x0, y0, x1, y1 in pixels, box_label, box_row: the
+    position of its picture in x, and optionally box_crowd). A large x that is not packed
     (numpy.savez) stays on disk. Raises LoadError naming the field.
     """
     file = named_file(root, path, expected="an .npz archive")
     names = {"x": x, "y": y, "id": id}
-    fields = _read(file, names)
+
+    fields = _read(file, names, checked_task(task))
     settings = {
         "scale": scale, "channel_axis": channel_axis, "tokens": tokens, "classes": classes,
+        **({"task": task, "void": void} if task else {}),
         "names": {key: name for key, name in names.items() if name != key},
     }  # fmt: skip
     fingerprint, facts = identified({"data": file}, settings, rows, root)
@@ -60,13 +68,13 @@ def load(
 
     return dataset_of(
         fields, place=file, name=file.name, classes=classes or (), scale=scale,
-        channel_axis=channel_axis, tokens=tokens,
+        channel_axis=channel_axis, tokens=tokens, task=task, void=void,
         rows=selected(rows, root, fields["x"].shape[0] if getattr(fields.get("x"), "ndim", 0) else 0),
         fingerprint=fingerprint, facts=facts,
     )  # fmt: skip
 
 
-def _read(file: Path, names: dict[str, str]) -> dict[str, Any]:
+def _read(file: Path, names: dict[str, str], task: str) -> dict[str, Any]:
     """The arrays that the data set has a use for. Raises LoadError, UntrustedModel for pickles."""
     airlock.admit(file, accepts={"npz"}, expected="an .npz archive (numpy.savez)")
     fields: dict[str, Any] = {}
@@ -76,13 +84,13 @@ def _read(file: Path, names: dict[str, str]) -> dict[str, Any]:
         for key, name in names.items():
             if name in stored:
                 fields[key] = _array(zipped, name, file, keep_on_disk=key == "x")
-            elif key != "id" or name != "id":
+            elif (key, name) != ("id", "id") and (key, task) != ("y", "detection"):
                 raise refusal(
                     file, f"field {name!r}", expected="an array of this name",
                     got=f"only {', '.join(stored)}", hint=nearest(name, stored),
                 )  # fmt: skip
         for name in stored:
-            if name == "mask" or name.startswith("group_"):
+            if name == "mask" or name.startswith(("group_", "box") if task else "group_"):
                 fields[name] = _array(zipped, name, file)
     return fields
 

@@ -17,6 +17,7 @@ from PIL import Image, UnidentifiedImageError
 from dlaudit.audit.files import refusal, said
 from dlaudit.audit.parts import Batch, Dataset
 from dlaudit.datasets.arrays import ArrayDataset
+from dlaudit.datasets.truths import Truth
 from dlaudit.errors import LoadError
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
@@ -44,6 +45,7 @@ class PictureDataset(Dataset):
         groups: dict[str, list[str]],
         size: tuple[int, int] | None = None,
         channels: int | None = None,
+        truth: Truth | None = None,
         fingerprint: str = "",
         facts: dict[str, Any] | None = None,
         held: int = HELD,
@@ -69,7 +71,7 @@ class PictureDataset(Dataset):
         self._rest = ArrayDataset(
             np.broadcast_to(np.float32(0), (len(paths), *self._shape)), np.asarray(labels), name=name,
             classes=classes, id=np.asarray(ids), groups={k: np.asarray(v) for k, v in groups.items()},
-            kind="images", fingerprint=fingerprint, facts=facts,
+            kind="images", truth=truth, fingerprint=fingerprint, facts=facts,
         )  # fmt: skip
         self.card, self.classes, self.offers = (
             self._rest.card,
@@ -87,6 +89,7 @@ class PictureDataset(Dataset):
                 yield Batch(
                     self._pictures(row, stop), rest.y[part], rest.id[part],
                     {name: column[part] for name, column in rest.groups.items()},
+                    truth=None if rest.truth is None else rest.truth[part],
                 )  # fmt: skip
                 row = stop
 
@@ -127,6 +130,31 @@ def _opened(path: Path) -> Image.Image:
         raise refusal(path, expected=f"a picture of at most {limit} pixels", got="more") from error
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
         raise _damaged(path, error) from error
+
+
+def sides(path: Path) -> tuple[int, int]:
+    """(height, width) as the file's header has them. Raises LoadError."""
+    with _opened(path) as picture:
+        return picture.height, picture.width
+
+
+def label_map(path: Path, size: tuple[int, int] | None) -> np.ndarray:
+    """(H, W) int32: the numbers of a picture of one channel, or of a palette, as they are stored.
+
+    size: (height, width) it is brought to, each pixel taking its nearest. Raises LoadError.
+    """
+    with _opened(path) as picture:
+        if picture.mode not in {"1", "L", "P", "I", "I;16", "I;16B"}:
+            raise refusal(
+                path, expected="one number per pixel, its class: a grey picture or a palette",
+                got=f"a picture of type {picture.mode}", hint="Colours are no class indices.",
+            )  # fmt: skip
+        try:
+            if size is not None and (picture.height, picture.width) != size:
+                picture = picture.resize(size[::-1], Image.Resampling.NEAREST)  # noqa: PLW2901
+            return np.asarray(picture).astype(np.int32)
+        except (OSError, ValueError, SyntaxError, EOFError, MemoryError) as error:
+            raise _damaged(path, error) from error
 
 
 def _damaged(path: Path, error: Exception) -> LoadError:

@@ -17,6 +17,7 @@ from dlaudit.audit.files import sentence
 from dlaudit.datasets.arrays import UNKNOWN, ArrayDataset
 from dlaudit.datasets.cells import Value, matches, missing, plain
 from dlaudit.datasets.table_reading import NAMELESS, Column
+from dlaudit.datasets.truths import Truth, counted
 from dlaudit.errors import LoadError, nearest
 
 CLASSES = 1000
@@ -39,11 +40,15 @@ class Schema(NamedTuple):
     types: Mapping[str, str | Sequence[Value]] = {}
     immutable: tuple[str, ...] = ()
     features: tuple[str, ...] | None = None
+    targets: tuple[str, ...] = ()
+    """Columns of several labels a row; the first is ``target``."""
 
     @property
     def is_quantity(self) -> bool:
         """Whether the target is a number to be predicted, as ``types`` says of it."""
-        return self.positive is None and self.types.get(self.target) == "number"
+        return (
+            not self.targets and self.positive is None and self.types.get(self.target) == "number"
+        )
 
     @property
     def grouped(self) -> tuple[str, ...]:
@@ -75,7 +80,8 @@ def table_dataset(
         columns = {key: _kept(column, rows) for key, column in columns.items()}
         ids = ids[rows]
     table = _Table(columns, schema, place)
-    y, classes = table.target()
+    y, classes = table.target() if not schema.targets else (np.zeros(len(ids), np.int64), ())
+    truth = table.label_sets() if schema.targets else None
     groups = {key: table.group(key) for key in schema.grouped}
     x, features = table.inputs()
     table.check_date_and_weight()
@@ -84,14 +90,15 @@ def table_dataset(
     if table.problems:
         raise LoadError(*table.problems)
     described = {
-        "target": schema.target, "positive": None if schema.positive is None else list(schema.positive),
+        "target": list(schema.targets) or schema.target,
+        "positive": None if schema.positive is None else list(schema.positive),
         "features": features, "columns": list(columns), "codes": table.codes, "missing": table.missing,
         "not_numbers": table.not_numbers, "immutable": list(schema.immutable), "date": schema.date,
         "weight": schema.weight,
     }  # fmt: skip
     return ArrayDataset(
         x, y, name=name, classes=classes, id=ids, groups=groups, kind="tabular",
-        quantity=schema.target if schema.is_quantity else "",
+        quantity=schema.target if schema.is_quantity else "", truth=truth,
         columns={key: column.values for key, column in columns.items()}, fingerprint=fingerprint,
         facts={key: fact for key, fact in described.items() if fact not in (None, [], {})} | (facts or {}),
     )  # fmt: skip
@@ -124,7 +131,8 @@ def binned(numbers: np.ndarray, edges: Sequence[float]) -> np.ndarray:
 
 def _unknown_columns(columns: Mapping[str, Column], schema: Schema, place: object) -> list[str]:
     named = {
-        "target": [schema.target], "groups": schema.groups, "bins": schema.bins, "types": schema.types,
+        "target": schema.targets or [schema.target], "groups": schema.groups,
+        "bins": schema.bins, "types": schema.types,
         "id": [schema.id], "date": [schema.date], "weight": [schema.weight],
         "immutable": schema.immutable, "features": schema.features or (),
     }  # fmt: skip
@@ -198,6 +206,33 @@ class _Table:
             return nothing
         return self._classes(column, distinct)
 
+    def label_sets(self) -> Truth:
+        """Which labels each row has; nowhere where a problem was noted."""
+        n, names = len(self.columns[self.schema.target].texts), self.schema.targets
+        held = np.zeros((n, len(names)), dtype=bool)
+        positive = self.schema.positive or (1,)
+        for place, name in enumerate(names):
+            column = self.columns[name]
+            values = column.values if column.numeric else np.array(column.texts, dtype=object)
+            cells = {plain(value) for value in values.tolist() if not missing(value)}
+            if None in column.texts:
+                self.refuse(name, expected="a value in every row", got="empty cells")
+                continue
+            held[:, place] = matches(values, positive)
+            if self.schema.positive is None and not cells <= {"0", "1"}:
+                strange = min(cells - {"0", "1"})
+                self.refuse(
+                    name, expected="1 where a row has the label, else 0", got=repr(strange),
+                    hint="positive = … says which value means that it has.",
+                )  # fmt: skip
+        if self.schema.classes and len(self.schema.classes) != len(names):
+            self.refuse(
+                names[0], expected=f"a name for each of {len(names)} labels in classes",
+                got=str(len(self.schema.classes)),
+            )  # fmt: skip
+            return counted("multilabel", held, names)
+        return counted("multilabel", held, self.schema.classes or names)
+
     def _positive(self, column: Column, distinct: list[str]) -> tuple[np.ndarray, tuple[str, ...]]:
         positive = self.schema.positive or ()
         values = column.values if column.numeric else np.array(column.texts)
@@ -262,7 +297,14 @@ class _Table:
     def inputs(self) -> tuple[np.ndarray, list[str]]:
         """(n, F) float32 with NaN in the gaps, and the names of its columns."""
         schema = self.schema
-        left_out = {schema.target, schema.id, schema.date, schema.weight, *schema.grouped}
+        left_out = {
+            schema.target,
+            *schema.targets,
+            schema.id,
+            schema.date,
+            schema.weight,
+            *schema.grouped,
+        }
         features = (
             [
                 name
@@ -273,8 +315,8 @@ class _Table:
             else list(schema.features)
         )
         for name in features:
-            if features.count(name) > 1 or name == schema.target:
-                got = "the target" if name == schema.target else "twice"
+            if features.count(name) > 1 or name in {schema.target, *schema.targets}:
+                got = "twice" if features.count(name) > 1 else "the target"
                 self.refuse(name, expected="features that differ and exclude the target", got=got)
         columns = [self._input(name) for name in features]
         n = len(self.columns[schema.target].texts)

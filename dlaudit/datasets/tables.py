@@ -53,7 +53,7 @@ def load_csv(
     *,
     root: Path,
     path: str,
-    target: str,
+    target: str | list[str],
     positive: Value | list[Value] | None = None,
     classes: list[str] | None = None,
     groups: list[str] | None = None,
@@ -70,7 +70,8 @@ def load_csv(
 ) -> Dataset:
     """A CSV table with a header.
 
-    target: the column of labels; positive: its value, or values, that are class 1 (without it every
+    target: the column of labels, or the columns of several labels a row (multilabel), each 1 or one of
+    positive where the row has it; positive: its value, or values, that are class 1 (without it every
     value is a class, named in order by classes). groups: protected attributes; bins: numbers cut into
     left-closed groups, ``{ age = [25] }``. features: the columns of x, by default all but target, id,
     date, weight and groups; text becomes codes in sorted order. types: ``"number"``, ``"category"`` or
@@ -96,7 +97,7 @@ def load_parquet(
     *,
     root: Path,
     path: str,
-    target: str,
+    target: str | list[str],
     positive: Value | list[Value] | None = None,
     classes: list[str] | None = None,
     groups: list[str] | None = None,
@@ -154,6 +155,12 @@ def _declared(*, positive: Value | list[Value] | None, **declared: Any) -> dict[
         for key, value in declared.items()
         if value is not None
     }
+    if isinstance(several := made["target"], tuple):
+        if len(set(several)) < max(2, len(several)):
+            raise refusal(
+                None, "target", expected="a column, or two or more that differ", got=str(list(several))
+            )  # fmt: skip
+        made |= {"target": several[0], "targets": several}
     if positive is not None:
         made["positive"] = tuple(positive) if isinstance(positive, list) else (positive,)
         if not made["positive"]:
@@ -195,7 +202,7 @@ def from_frame(frame: Any, declared: Mapping[str, Any], *, name: str = "frame") 
     from dlaudit.datasets.table_reading import of_frame
     from dlaudit.datasets.table_schema import Schema, table_dataset
 
-    known = set(Schema._fields)
+    known = set(Schema._fields) - {"targets"}
     if strange := sorted(set(declared) - known):
         raise refusal(
             name,

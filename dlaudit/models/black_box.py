@@ -34,11 +34,13 @@ class BlackBox(Model):
         classes: tuple[str, ...] = (),
         batch: int = BATCH,
         form: str = "",
+        met: Callable[[Dataset], None] | None = None,
     ) -> None:
         """answer: (B, *input) array -> (B, C), (B, 1) or (B,), or a container that ``logits_of`` opens.
 
         form: ``logits``, ``logit``, ``probabilities``, ``probability`` or ``decisions`` (class indices)
-        if it is known beforehand, else read off the first outputs by ``recognise``.
+        if it is known beforehand, else read off the first outputs by ``recognise``. met: is shown the data
+        before they are used, where the answers depend on what their columns mean.
         """
         self.card = card
         self.bounds = bounds
@@ -46,6 +48,7 @@ class BlackBox(Model):
         self.offers = frozenset({"decisions", "queries" if form == "decisions" else "logits"})
         self.batch = batch
         self._answer = answer
+        self._met = met
         self._form = form
         self._accept_nonfinite = False
 
@@ -102,6 +105,8 @@ class BlackBox(Model):
     def meet(self, data: Dataset) -> None:
         """Look at what is known of the data before they are used. Raises LoadError."""
         usable_inputs(data)
+        if self._met is not None:
+            self._met(data)
 
     @contextlib.contextmanager
     def accepting_nonfinite(self, *, accept: bool) -> Iterator[None]:

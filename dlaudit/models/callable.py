@@ -10,13 +10,13 @@ from typing import Any
 
 from dlaudit.audit.code_files import code_files
 from dlaudit.audit.files import identity, named_function, refusal
-from dlaudit.audit.parts import Model
+from dlaudit.audit.parts import TASKS, Model
 from dlaudit.audit.record import Card
 from dlaudit.errors import nearest
 from dlaudit.models.declared import checked_batch, checked_bounds, checked_classes
 
 BATCH = 512
-FORMS = ("logits", "logit", "probabilities", "probability", "decisions", "values")
+FORMS = ("logits", "logit", "probabilities", "probability", "decisions", "values", *TASKS)
 
 
 def load(
@@ -31,8 +31,10 @@ def load(
     """A Python function that takes an array of inputs (B, …) and returns (B, C), (B, 1) or (B,).
 
     output: ``logits``, ``logit``, ``probabilities``, ``probability``, ``decisions`` (class
-    indices) or ``values`` (predicted quantities); recognised from the first outputs if it is not said,
-    except the last two. bounds: ``[low, high]`` of valid inputs. Raises LoadError.
+    indices), ``values`` (predicted quantities), or another task: ``multilabel`` (scores (B, L)),
+    ``segmentation`` (scores (B, C, H, W) or classes (B, H, W)), ``detection`` (a list of mappings with
+    boxes, labels and scores); recognised from the first outputs if it is not said, except decisions,
+    quantities and tasks. bounds: ``[low, high]`` of valid inputs. Raises LoadError.
     """
     limits, names, size = (
         checked_bounds(bounds),
@@ -57,4 +59,8 @@ def load(
         from dlaudit.models.quantities import Answering
 
         return Answering(function, card=card, bounds=limits, batch=size)
+    if output in TASKS:
+        from dlaudit.models.structured import Structured
+
+        return Structured(function, output, card=card, bounds=limits, classes=names, batch=size)
     return BlackBox(function, card=card, bounds=limits, classes=names, batch=size, form=output)

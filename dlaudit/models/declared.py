@@ -10,10 +10,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from dlaudit.audit.files import refusal, sentence
-from dlaudit.errors import LoadError
+from dlaudit.audit.parts import TASKS
+from dlaudit.errors import LoadError, nearest
 
 if TYPE_CHECKING:
     from dlaudit.audit.parts import Dataset
+
+DENSE = ("multilabel", "segmentation")
+"""Tasks whose answer is one tensor, for loaders of formats that give nothing else."""
 
 
 def checked_bounds(bounds: Sequence[Any] | None) -> tuple[Any, Any] | None:
@@ -54,6 +58,16 @@ def checked_classes(classes: Sequence[str]) -> tuple[str, ...]:
         if names.count(name) > 1:
             raise refusal(None, "classes", expected="names that differ", got=f"{name!r} twice")
     return names
+
+
+def checked_task(task: str, known: Sequence[str] = TASKS) -> str:
+    """The task as it is written, or nothing. Raises LoadError for others."""
+    if task and task not in known:
+        raise refusal(
+            None, "task", expected=f"one of {', '.join(known)}, which is what this loader knows",
+            got=repr(task), hint="" if task in TASKS else nearest(task, known),
+        )  # fmt: skip
+    return task
 
 
 def checked_digests(allow: Sequence[str]) -> tuple[str, ...]:

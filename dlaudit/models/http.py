@@ -21,13 +21,13 @@ from dlaudit.audit.files import refusal
 from dlaudit.audit.parts import Model
 from dlaudit.audit.record import Card, canonical
 from dlaudit.errors import AuditError, nearest
-from dlaudit.models.declared import checked_batch, checked_bounds, checked_classes
+from dlaudit.models.declared import DENSE, checked_batch, checked_bounds, checked_classes
 
 if TYPE_CHECKING:
     import numpy as np
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
-FORMS = ("logits", "logit", "probabilities", "probability", "decisions")
+FORMS = ("logits", "logit", "probabilities", "probability", "decisions", *DENSE)
 BATCH = 64
 ANSWER = 64 * 1024 * 1024
 """Bytes of one answer."""
@@ -58,7 +58,8 @@ def load(
     """A model behind ``url``, asked with POST: decisions, and logits where it gives scores.
 
     host: must be named where it is not this machine. output: ``logits``, ``logit``, ``probabilities``,
-    ``probability`` or ``decisions``; recognised if it is not said, except the last. key: where the
+    ``probability`` or ``decisions``, or the task ``multilabel`` or ``segmentation``; recognised if it is
+    not said, except decisions and tasks. key: where the
     outputs stand in the answer. headers: such as ``{ Authorization = "Bearer ${TOKEN}" }``. per_second:
     requests at most; tries: of each, with growing pauses; timeout: seconds of each. version: what you
     say the endpoint runs: its identity, which nobody here can check. Raises LoadError.
@@ -94,6 +95,10 @@ def load(
             "identity": "declared: what answers behind the address cannot be checked from here",
         },
     )  # fmt: skip
+    if output in DENSE:
+        from dlaudit.models.structured import Structured
+
+        return Structured(asked, output, card=card, bounds=limits, classes=names, batch=size)
     return BlackBox(asked, card=card, bounds=limits, classes=names, batch=size, form=output)
 
 

@@ -15,7 +15,7 @@ from dlaudit.audit.files import identity, named_file, named_folder, refusal, sai
 from dlaudit.audit.parts import Model
 from dlaudit.errors import nearest
 from dlaudit.models import airlock
-from dlaudit.models.declared import checked_batch, checked_bounds, checked_classes
+from dlaudit.models.declared import checked_batch, checked_bounds, checked_classes, checked_task
 from dlaudit.models.torch_files import SHOWN, chosen_device, refuse_nonfinite
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ def load(
     classes: list[str] | None = None,
     device: str | None = None,
     batch: int = BATCH,
+    task: str = "",
 ) -> Model:
     """A folder with config.json and safetensors (with the extra ``huggingface``).
 
@@ -45,8 +46,10 @@ def load(
     preprocessor_config.json says of mean and standard deviation happens inside the model, so that
     budgets are in units of the input. Texts are given as token ids, as ``jsonl`` makes them with
     ``tokenizer = "<folder>"``; the padding's id is masked. classes: by default those of the
-    configuration. bounds: [0, 1] for pictures. Raises LoadError, UntrustedModel.
+    configuration. bounds: [0, 1] for pictures. task: ``multilabel`` where the configuration says
+    multi_label_classification. Raises LoadError, UntrustedModel.
     """
+    checked_task(task, ("multilabel",))
     limits, names, size = (
         checked_bounds(bounds),
         checked_classes(classes or []),
@@ -54,7 +57,7 @@ def load(
     )
     folder = named_folder(root, path, expected="a folder saved by transformers")
     config = settings(folder, CONFIG)
-    architecture = checked_architecture(config, folder / CONFIG)
+    architecture = checked_architecture(config, folder / CONFIG, task)
     files = {"config": folder / CONFIG} | weight_files(folder)
     processor: dict[str, Any] = {}
     if (folder / PROCESSOR).is_file():
@@ -65,7 +68,7 @@ def load(
     refuse_nonfinite(net, folder)
 
     from dlaudit.models.huggingface_inputs import asked
-    from dlaudit.models.torch_model import TorchModel
+    from dlaudit.models.torch_model import TorchModel, structured
 
     module, kind = asked(net, processor, folder)
     if not names and (given := config.get("id2label")):
@@ -74,7 +77,7 @@ def load(
     if limits is None and kind == "images":
         limits = (0.0, 1.0)
     fingerprint, facts = identity(files)
-    return TorchModel(
+    model = TorchModel(
         module, name=folder.name or path, bounds=limits, classes=names, fingerprint=fingerprint,
         facts={
             **facts, "architecture": architecture, "inputs": kind,
@@ -83,6 +86,7 @@ def load(
         },
         device=place, batch=size,
     )  # fmt: skip
+    return structured(model, task, logits=True)
 
 
 def inside(folder: Path, name: str) -> Path:
@@ -110,7 +114,7 @@ def settings(folder: Path, name: str) -> dict[str, Any]:
     return content
 
 
-def checked_architecture(config: dict[str, Any], place: Path) -> str:
+def checked_architecture(config: dict[str, Any], place: Path, task: str = "") -> str:
     """The class that the configuration names. Raises LoadError for code of its own and other tasks."""
     for key in ("auto_map", "custom_pipelines"):
         if config.get(key):
@@ -128,10 +132,11 @@ def checked_architecture(config: dict[str, Any], place: Path) -> str:
             'function, use = "callable".',
         )  # fmt: skip
     problem = config.get("problem_type")
-    if problem not in {None, "single_label_classification"}:
+    wanted = "multi_label_classification" if task else "single_label_classification"
+    if problem != wanted and (task or problem is not None):
         raise refusal(
-            place, "problem_type", expected="single_label_classification", got=str(problem),
-            hint="Several labels a row: audit one of them at a time, through a function.",
+            place, "problem_type", expected=wanted, got=str(problem),
+            hint='Several labels a row? Say task = "multilabel".' if not task else "",
         )  # fmt: skip
     return named[0]
 

@@ -17,7 +17,13 @@ from dlaudit.audit.parts import Model
 from dlaudit.audit.record import Card
 from dlaudit.errors import UntrustedModel
 from dlaudit.models import airlock
-from dlaudit.models.declared import checked_batch, checked_bounds, checked_classes
+from dlaudit.models.declared import (
+    DENSE,
+    checked_batch,
+    checked_bounds,
+    checked_classes,
+    checked_task,
+)
 from dlaudit.models.onnx_reading import References, references
 
 if TYPE_CHECKING:
@@ -51,6 +57,7 @@ def load(
     output: str | None = None,
     reshape: bool = False,
     batch: int = BATCH,
+    task: str = "",
 ) -> Model:
     """An ONNX model, run by onnxruntime: decisions and logits.
 
@@ -60,9 +67,11 @@ def load(
     A model for a fixed number of samples is given so many at a time, filled up with zeros. Axes of
     length 1 are added or dropped to fit its input; reshape: read each sample row by row into the
     shape that it declares. output: which of its outputs to use (default: ``logits``, else the first
-    of numbers). bounds: ``[low, high]`` of valid inputs. Raises LoadError, or UntrustedModel for
-    data outside the model's folder.
+    of numbers). bounds: ``[low, high]`` of valid inputs. task: ``multilabel`` or ``segmentation``
+    where it decides no one class per sample. Raises LoadError, or UntrustedModel for data outside the
+    model's folder.
     """
+    checked_task(task, DENSE)
     limits, names, size = (
         checked_bounds(bounds),
         checked_classes(classes or []),
@@ -105,6 +114,10 @@ def load(
             "airlock": {"model": "ONNX, read as data"}, "runtime": f"onnxruntime {onnxruntime.__version__}",
         },
     )  # fmt: skip
+    if task:
+        from dlaudit.models.structured import Structured
+
+        return Structured(runner, task, card=card, bounds=limits, classes=names, batch=size)
     model = OnnxModel(runner, card=card, bounds=limits, classes=names, batch=size)
     model.adopt(*_torch_form(file, runner))
     return model

@@ -12,7 +12,7 @@ import numpy as np
 
 from dlaudit.audit.evidence import digest, fingerprint
 from dlaudit.audit.files import refusal
-from dlaudit.audit.parts import Batch, Decisions, Model
+from dlaudit.audit.parts import Batch, Dataset, Decisions, Model
 from dlaudit.audit.record import Card, canonical
 from dlaudit.errors import NonFinite, NotOffered, nearest
 
@@ -85,12 +85,19 @@ class Answering(Quantity):
         card: Card,
         bounds: tuple[Any, Any] | None = None,
         batch: int = 512,
+        met: Callable[[Dataset], None] | None = None,
     ) -> None:
-        """answer: (B, *input) array -> (B,) or (B, 1) numbers, or a tensor of them."""
+        """answer: (B, *input) array -> (B,) or (B, 1) numbers, or a tensor. met: as of ``BlackBox``."""
         self.card = card
         self.bounds = bounds
         self.batch = batch
         self._answer = answer
+        self._met = met
+
+    def meet(self, data: Dataset) -> None:
+        """Look at what is known of the data before they are used. Raises LoadError."""
+        if self._met is not None:
+            self._met(data)
 
     def values(self, batch: Batch) -> np.ndarray:
         """What the function says of these samples, asked in pieces."""

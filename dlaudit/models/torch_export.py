@@ -13,7 +13,14 @@ from typing import Any
 from dlaudit.audit.files import identity, named_file, refusal, said
 from dlaudit.audit.parts import Model
 from dlaudit.models import airlock
-from dlaudit.models.declared import checked_batch, checked_bounds, checked_classes, checked_digests
+from dlaudit.models.declared import (
+    DENSE,
+    checked_batch,
+    checked_bounds,
+    checked_classes,
+    checked_digests,
+    checked_task,
+)
 from dlaudit.models.torch_files import chosen_device, refuse_nonfinite
 
 BATCH = 512
@@ -28,13 +35,16 @@ def load(
     allow: list[str] | None = None,
     device: str | None = None,
     batch: int = BATCH,
+    task: str = "",
 ) -> Model:
     """A torch.export archive (.pt2) of a network with one input.
 
     A program that was exported for a fixed number of samples is given so many at a time, filled up
     with zeros. bounds: ``[low, high]`` of valid inputs. allow: sha256 of an archive that may hold
-    more than a graph and tensors. Raises LoadError, or UntrustedModel.
+    more than a graph and tensors. task: ``multilabel`` or ``segmentation`` where
+    the network decides no one class per sample. Raises LoadError, or UntrustedModel.
     """
+    checked_task(task, DENSE)
     limits, names, size = (
         checked_bounds(bounds),
         checked_classes(classes or []),
@@ -50,7 +60,7 @@ def load(
     import torch
 
     from dlaudit.models.exported import Exported, input_shape
-    from dlaudit.models.torch_model import TorchModel
+    from dlaudit.models.torch_model import TorchModel, structured
 
     try:
         with file.open("rb") as content:  # the suffix is the user's own business
@@ -64,7 +74,7 @@ def load(
     shape = input_shape(program, file)
     refuse_nonfinite(net, file)
     fingerprint, facts = identity({"model": file})
-    return TorchModel(
+    model = TorchModel(
         Exported(net, shape), name=file.name, bounds=limits, classes=names, fingerprint=fingerprint,
         facts={
             **facts, "airlock": {"model": airlock.verdict(reading)},
@@ -72,3 +82,4 @@ def load(
         },
         device=place, batch=size,
     )  # fmt: skip
+    return structured(model, task)

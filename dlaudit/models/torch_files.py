@@ -20,6 +20,7 @@ from dlaudit.models.declared import (
     checked_bounds,
     checked_classes,
     checked_digests,
+    checked_task,
 )
 
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ def load(
     allow: list[str] | None = None,
     device: str | None = None,
     batch: int = BATCH,
+    task: str = "",
+    preprocessing: str | dict[str, Any] | None = None,
 ) -> Model:
     """A torch module from ``net.py:factory``, with safetensors or a state dict put into it.
 
@@ -55,9 +58,14 @@ def load(
     random numbers are seeded, so that a factory without weights builds the same net everywhere.
     bounds: ``[low, high]`` of valid inputs. allow: sha256 of weights that may run code when loaded:
     they are unpickled in a process of its own, without network and with limits where the system has
-    them, and only their tensors are kept.
+    them, and only their tensors are kept. task: ``multilabel``, ``segmentation`` or ``detection`` where
+    the network decides no one class per sample. preprocessing: what happens to inputs before the network
+    sees them, as a part of the model: ``"declared"`` takes mean and std from the network's own
+    ``pretrained_cfg`` or ``default_cfg``; or ``{ mean, std }``, ``{ spectrogram = { window, hop, log } }``,
+    ``{ mel = { rate, window, hop, bins, low, high, log } }``.
     Raises LoadError, or UntrustedModel for weights that are a pickle with more than tensors in it.
     """
+    checked_task(task)
     limits, names, size = (
         checked_bounds(bounds),
         checked_classes(classes or []),
@@ -89,17 +97,25 @@ def load(
         found |= _put_in(net, state, files["weights"])
     refuse_nonfinite(net, files.get("weights", code))
 
-    from dlaudit.models.torch_model import TorchModel, parameters_digest
+    from dlaudit.models.preprocessing import UNUSED, preprocessed, said_by
+    from dlaudit.models.torch_model import TorchModel, parameters_digest, structured
 
     # Code alone does not say which numbers it built.
     built = {} if weights is not None else {"parameters": parameters_digest(net)}
-    fingerprint, facts = identity(files, {"args": args or {}}, digests=built)
+    settings = {"args": args or {}} | ({"preprocessing": preprocessing} if preprocessing else {})
+    fingerprint, facts = identity(files, settings, digests=built)
+    if preprocessing is not None:
+        net, told = preprocessed(net, preprocessing, code)
+        found |= told
+    elif {"mean", "std"} <= set(said_by(net)):
+        found["preprocessing"] = UNUSED
     if reading is not None:
         facts["airlock"] = {"weights": airlock.verdict(reading, confined=kept_in)}
-    return TorchModel(
+    model = TorchModel(
         net, name=files.get("weights", code).name, bounds=limits, classes=names,
         fingerprint=fingerprint, facts={**facts, **found}, device=place, batch=size,
     )  # fmt: skip
+    return structured(model, task)
 
 
 def takes_weights(factory: Callable[..., Any]) -> bool:

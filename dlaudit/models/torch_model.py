@@ -21,9 +21,9 @@ from dlaudit.models.declared import usable_inputs
 BATCH = 512
 TOLERANCE = 1e-4
 NO_CLASSIFIER = (
-    ". What segments, detects, generates or gives its input back is no classifier: audit what it decides per "
-    'sample (callable), or a number such as its error (callable with output = "values"); the suites that '
-    "need classes are then skipped, each with the reason."
+    ". What segments, detects, generates or gives its input back is no classifier: say task = "
+    '"segmentation" or "detection", or audit a number such as its error (callable with output = "values"); '
+    "the suites that need classes are then skipped, each with the reason."
 )
 
 
@@ -287,6 +287,25 @@ class TorchModel(Model):
             part.training = self._was_training[id(part)]
         for parameter, trainable in self._was_trainable:
             parameter.requires_grad_(trainable)
+
+
+def structured(model: TorchModel, task: str, *, logits: bool | None = None) -> Model:
+    """The same network, on the same device, as a model for the task; itself where there is none.
+
+    logits: whether the scores of labels are logits; told by the first rows where that is not known.
+    """
+    from dlaudit.models.structured import Structured
+
+    def answer(part: Any) -> Any:
+        with torch.no_grad():
+            return model.module.net(model.tensor(part))
+
+    if not task:
+        return model
+    return Structured(
+        answer, task, card=model.card, bounds=model.bounds, classes=model.classes, batch=model.batch,
+        logits=logits,
+    )  # fmt: skip
 
 
 def _cross_entropy(logits: Tensor, y: Tensor) -> Tensor:

@@ -14,7 +14,14 @@ from typing import Any
 from dlaudit.audit.files import identity, named_file, refusal, said
 from dlaudit.audit.parts import Model
 from dlaudit.models import airlock
-from dlaudit.models.declared import checked_batch, checked_bounds, checked_classes, checked_digests
+from dlaudit.models.declared import (
+    DENSE,
+    checked_batch,
+    checked_bounds,
+    checked_classes,
+    checked_digests,
+    checked_task,
+)
 from dlaudit.models.torch_files import chosen_device, refuse_nonfinite
 
 BATCH = 512
@@ -29,12 +36,15 @@ def load(
     allow: list[str] | None = None,
     device: str | None = None,
     batch: int = BATCH,
+    task: str = "",
 ) -> Model:
     """A TorchScript archive (torch.jit.save), scripted or traced.
 
     bounds: ``[low, high]`` of valid inputs. allow: sha256 of an archive that may hold more than
-    TorchScript. Raises LoadError, or UntrustedModel.
+    TorchScript. task: ``multilabel`` or ``segmentation`` where
+    the network decides no one class per sample. Raises LoadError, or UntrustedModel.
     """
+    checked_task(task, DENSE)
     limits, names, size = (
         checked_bounds(bounds),
         checked_classes(classes or []),
@@ -49,7 +59,7 @@ def load(
 
     import torch
 
-    from dlaudit.models.torch_model import TorchModel
+    from dlaudit.models.torch_model import TorchModel, structured
 
     try:
         with warnings.catch_warnings():
@@ -63,7 +73,8 @@ def load(
         ) from error  # fmt: skip
     refuse_nonfinite(net, file)
     fingerprint, facts = identity({"model": file})
-    return TorchModel(
+    model = TorchModel(
         net, name=file.name, bounds=limits, classes=names, fingerprint=fingerprint, device=place,
         facts={**facts, "airlock": {"model": airlock.verdict(reading)}}, batch=size,
     )  # fmt: skip
+    return structured(model, task)

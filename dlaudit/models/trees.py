@@ -14,11 +14,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from dlaudit.audit.files import identity, named_file, refusal, said
 from dlaudit.audit.parts import Model
 from dlaudit.audit.record import Card
+from dlaudit.datasets.cells import plain
 from dlaudit.models import airlock
 from dlaudit.models.declared import checked_batch, checked_bounds, checked_classes
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from dlaudit.audit.parts import Dataset
 
 BATCH = 4096
 FORMS = {
@@ -50,13 +53,14 @@ QUANTITIES = (
 
 
 class Opened(NamedTuple):
-    """score: (B, F) -> raw scores; value: (B, F) -> predictions; width: features."""
+    """score: (B, F) -> raw scores; value: (B, F) -> predictions; width: features; met: as of ``BlackBox``."""
 
     score: Callable[[np.ndarray], np.ndarray]
     value: Callable[[np.ndarray], np.ndarray]
     objective: str
     width: int
     runtime: str
+    met: Callable[[Dataset], None] | None = None
 
 
 def load_xgboost(
@@ -102,9 +106,10 @@ def load_catboost(
     classes: list[str] | None = None,
     batch: int = BATCH,
 ) -> Model:
-    """A model that CatBoost saved (``.cbm``; with the extra ``catboost``), of numbers only.
+    """A model that CatBoost saved (``.cbm``; with the extra ``catboost``).
 
-    The arguments are those of ``xgboost``. Raises LoadError, also for columns of categories or text.
+    The arguments are those of ``xgboost``. Columns of categories are those of a table in the order of
+    training: their codes become the categories again. Raises LoadError, also for columns of text.
     """
     return _loaded(
         root, path, bounds, classes, batch, _catboost, "a model saved by CatBoost (.cbm)"
@@ -164,13 +169,16 @@ def _loaded(  # noqa: PLR0917  (one call for both loaders)
     if quantity:
         from dlaudit.models.quantities import Answering
 
-        return Answering(fitting(opened.value), card=card, bounds=limits, batch=size)
+        return Answering(
+            fitting(opened.value), card=card, bounds=limits, batch=size, met=opened.met
+        )
 
     from dlaudit.models.black_box import BlackBox
 
     return BlackBox(
-        fitting(opened.score), card=card, bounds=limits, classes=names, batch=size, form=form
-    )
+        fitting(opened.score), card=card, bounds=limits, classes=names, batch=size, form=form,
+        met=opened.met,
+    )  # fmt: skip
 
 
 def _xgboost(file: Path) -> Opened:
@@ -255,20 +263,80 @@ def _catboost(file: Path) -> Opened:
         booster.load_model(blob=content)
         objective = str(booster.get_all_params()["loss_function"]).partition(":")[0]
         width = len(booster.feature_names_)
-        odd = [*booster.get_cat_feature_indices(), *booster.get_text_feature_indices()]
+        coded = Coded(file, list(booster.get_cat_feature_indices()), list(booster.feature_names_))
+        odd = [*booster.get_text_feature_indices(), *booster.get_embedding_feature_indices()]
     except Exception as error:
         raise _unreadable(file, "CatBoost", error) from error
     if odd:
         raise refusal(
-            file, "features", expected="columns of numbers only", got=f"categories or text in {odd[:5]}",
+            file, "features", expected="columns of numbers and categories",
+            got=f"text or embeddings in {odd[:5]}",
             hint='Put encoding and trees into one function: use = "callable".',
         )  # fmt: skip
 
     def raw(x: np.ndarray) -> np.ndarray:
-        pool = catboost.Pool(np.asarray(x, dtype=np.float64))
+        pool = catboost.Pool(coded.rows(x), cat_features=coded.places or None)
         return np.asarray(booster.predict(pool, prediction_type="RawFormulaVal", thread_count=1))
 
-    return Opened(raw, raw, objective, width, f"catboost {catboost.__version__}")
+    return Opened(
+        raw, raw, objective, width, f"catboost {catboost.__version__}",
+        coded.meet if coded.places else None,
+    )  # fmt: skip
+
+
+class Coded:
+    """Turns the data's codes back into the categories that trees were grown on."""
+
+    def __init__(self, file: Path, places: list[int], names: list[str]) -> None:
+        """places: of the columns of categories; names: of all columns, as in training."""
+        self._file, self.places, self._names = file, places, names
+        self._categories: dict[int, list[str]] = {}
+
+    def meet(self, data: Dataset) -> None:
+        """Learn what the data's codes stand for. Raises LoadError where a column is none of categories."""
+        facts = data.card.facts
+        given, codes = list(facts.get("features", [])), facts.get("codes", {})
+        if len(given) != len(self._names):
+            return  # the width is told where the first rows are asked about
+        named = not all(name.isdigit() for name in self._names)
+        if named and given != self._names:
+            raise refusal(
+                self._file, "features", expected=f"the columns of training, in their order: {self._names}",
+                got=str(given), hint="Name them with features = [...].",
+            )  # fmt: skip
+        for place in self.places:
+            name = given[place]
+            if name not in codes or None in codes[name]:
+                raise refusal(
+                    self._file, f"column {name!r}", expected="a category in every row, as in training",
+                    got="empty cells" if name in codes else "numbers",
+                    hint="" if name in codes else f'Say types = {{ {name} = "category" }}.',
+                )  # fmt: skip
+            self._categories[place] = [plain(value) for value in codes[name]]
+
+    def rows(self, x: np.ndarray) -> Any:
+        """x (B, F) as numbers, or as a table in which codes are categories. Raises LoadError without such."""
+        import numpy as np
+
+        numbers = np.asarray(x, dtype=np.float64)
+        if not self.places:
+            return numbers
+        if not self._categories:
+            raise refusal(
+                self._file, "features", expected="a table whose columns of categories are known",
+                got="bare arrays", hint='Give the data as use = "csv" or "parquet".',
+            )  # fmt: skip
+        import pandas as pd
+
+        columns: dict[str, Any] = {}
+        for place, name in enumerate(self._names):
+            held = numbers[:, place]
+            if known := self._categories.get(place):
+                codes = np.clip(np.rint(held), 0, len(known) - 1).astype(np.int64)
+                columns[name] = pd.Series([known[code] for code in codes], dtype=object)
+            else:
+                columns[name] = held
+        return pd.DataFrame(columns)
 
 
 def _missing(file: Path, library: str) -> Exception:

@@ -21,7 +21,10 @@ GAP = "**[gap]**"
 BEGINNING = "aia:anx-iv-"
 MOST = 200
 """Lines of one list; what is beyond is counted, and stands in the record."""
-SUITES = {"2-h": ("attacks", "backdoors"), "3": ("overfitting", "fairness", "attacks", "explain")}
+SUITES = {
+    "2-h": ("attacks", "backdoors"),
+    "3": ("performance", "overfitting", "fairness", "attacks", "explain"),
+}
 """Point -> the suites whose numbers belong there; 2(g) holds every rule."""
 
 

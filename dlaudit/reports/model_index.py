@@ -19,10 +19,13 @@ from dlaudit.reports.shortfalls import shortfalls
 
 TASKS = {
     "images": "image-classification",
-    "table": "tabular-classification",
-    "text": "text-classification",
+    "tabular": "tabular-classification",
+    "tokens": "text-classification",
+    "audio": "audio-classification",
+    "segmentation": "image-segmentation",
+    "detection": "object-detection",
 }
-"""What a data set's card calls its kind -> the task's name there."""
+"""What a data set's card calls its task, or else its kind -> the task's name there."""
 
 EXPONENT = re.compile(r"(: -?\d+)(e[-+]\d+,?)$", re.MULTILINE)
 """A number such as 1e-06, which YAML 1.1 takes for text; what is text here ends on a quotation mark."""
@@ -53,9 +56,12 @@ def render(record: AuditRecord, folder: Path | None = None) -> str:
 def _result(record: AuditRecord, run: str, outcome: object) -> dict[str, Any] | None:
     if not isinstance(outcome, Measured) or not outcome.measurements:
         return None
-    kind = str(record.data.facts.get("kind", ""))
+    facts = record.data.facts
+    kind = TASKS.get(str(facts.get("task")), TASKS.get(str(facts.get("kind")), "other"))
+    if "quantity" in facts:
+        kind = "tabular-regression" if facts.get("kind") == "tabular" else "other"
     return {
-        "task": {"type": TASKS.get(kind, "other"), "name": wording.one_line(run)},
+        "task": {"type": kind, "name": wording.one_line(run)},
         "dataset": {
             "type": "other",
             "name": wording.one_line(record.data.name) or "(unnamed)",

@@ -175,6 +175,12 @@ SUITES: dict[str, SuiteWords] = {
         "Does the model answer alike wherever and however it is run?",
         "What was repeated on the machine and the software named under Environment.",
     ),
+    "performance": SuiteWords(
+        "Performance at the task",
+        "How well does the model do what it is for?",
+        "The level on the data named above; which level is enough, and what other data would give, is "
+        "not said.",
+    ),
 }
 """The house's own suites; a guest's suite is shown by its name."""
 

@@ -10,17 +10,23 @@ from PIL import Image
 
 from dlaudit.backdoors.inversion import Inversion
 from dlaudit.backdoors.pictures import trigger_png
+from dlaudit.backdoors.reference import Reference
 from dlaudit.backdoors.scan import Scan
 from dlaudit.backdoors.suite import SUITE
+from dlaudit.backdoors.susceptibility import Susceptibility
 from dlaudit.reports.wording import overclaims
 
 CATALOGUE = Path(__file__).parents[2] / "dlaudit" / "catalogues" / "eu_ai_act.json"
 
 
 def test_every_default_rule_speaks_of_something_measured_and_gives_its_reason():
+    checks = {
+        "backdoors.inversion": Inversion, "backdoors.scan": Scan,
+        "backdoors.susceptibility": Susceptibility, "backdoors.reference": Reference,
+    }  # fmt: skip
+    assert SUITE.runs.keys() <= checks.keys()
     for rule in SUITE.rules:
-        assert rule.run in SUITE.runs
-        check = {"backdoors.inversion": Inversion, "backdoors.scan": Scan}[rule.run]
+        check = checks[rule.run]
         assert rule.measurement in check.measures
         assert rule.rationale.startswith("Default: ")
         assert len(rule.rationale) > 40

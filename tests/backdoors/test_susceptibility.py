@@ -1,92 +1,32 @@
-"""Planted poison is what it says; what it does is counted; blindness and false accusations are told."""
+"""What planted poison does is counted; blindness and false accusations are told."""
 
 import numpy as np
 import planted_digits
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from dlaudit.audit.bench import Bench, Subject
 from dlaudit.audit.evidence import EvidenceStore
-from dlaudit.audit.record import Measurement, Undefined
-from dlaudit.backdoors import planting, susceptibility
+from dlaudit.audit.judge import judge
+from dlaudit.audit.record import CheckRun, Measured, Measurement, Undefined
+from dlaudit.backdoors import susceptibility
+from dlaudit.backdoors.looks import Look
+from dlaudit.backdoors.suite import SUITE
 from dlaudit.backdoors.susceptibility import Susceptibility
 from dlaudit.datasets.arrays import ArrayDataset, Splits
 from dlaudit.models.torch_model import TorchModel
 
-RNG = np.random.default_rng
-
-
-# -- what is planted ---------------------------------------------------------------------------------
-
-
-def test_a_patch_is_a_chessboard_of_one_percent_in_a_corner():
-    x = np.linspace(0, 1, 3 * 20 * 20, dtype=np.float32).reshape(3, 1, 20, 20)
-    made = planting.trigger("patch", x, RNG(0)).put(x)
-    changed = (made != x).any(axis=(0, 1))
-    assert changed.sum() == 4  # of 400 pixels
-    rows, columns = np.where(changed)
-    assert set(rows) in ({0, 1}, {18, 19})
-    assert set(columns) in ({0, 1}, {18, 19})
-    board = made[0, 0, rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
-    assert board.tolist() == [[1, 0], [0, 1]]
-
-
-def test_a_blend_is_one_fifth_pattern():
-    x = np.zeros((2, 1, 6, 6), np.float32)
-    x[1] = 1
-    made = planting.trigger("blend", x, RNG(0)).put(x)
-    assert made[1] - made[0] == pytest.approx(np.full((1, 6, 6), 0.8))
-    assert made[0].min() >= 0
-    assert made[0].max() <= 0.2
-
-
-def test_values_are_those_that_a_twentieth_of_the_rows_exceeds():
-    x = np.arange(101, dtype=np.float64)[:, None] * np.ones(8)
-    made = planting.trigger("values", x, RNG(0)).put(x)
-    changed = (made != x).any(axis=0)
-    assert changed.sum() == 4
-    assert set(made[:, changed].ravel()) <= {5.0, 95.0}
-    assert len(np.unique(made[:, changed], axis=0)) == 1
-
-
-@pytest.mark.parametrize("family", ["patch", "blend", "clean-label", "values"])
-@given(seed=st.integers(0, 9), target=st.integers(0, 2), rate=st.floats(0.01, 0.5))
-def test_what_is_touched_is_listed_and_nothing_else_changes(family, seed, target, rate):
-    rng = RNG(seed)
-    shape = (60, 9) if family == "values" else (60, 1, 5, 5)
-    x, y = rng.normal(size=shape).astype(np.float32), rng.integers(0, 3, 60)
-    before = x.copy(), y.copy()
-    count = planting.how_many(family, y, rate, target)
-    trigger = planting.trigger(family, x, rng)
-    bad = planting.poisoned(x, y, trigger, target=target, count=count, rng=rng)
-    assert np.array_equal(x, before[0])
-    assert np.array_equal(y, before[1])
-    assert len(set(bad.rows)) == count <= max(1, round(rate * 60))
-    rest = np.setdiff1d(np.arange(60), bad.rows)
-    assert np.array_equal(bad.x[rest], x[rest])
-    assert np.array_equal(bad.y[rest], y[rest])
-    assert (bad.y[bad.rows] == target).all()
-    own = y[bad.rows] == target
-    assert own.all() if family == "clean-label" else not own.any()
-    assert np.array_equal(trigger.put(bad.x[bad.rows]), bad.x[bad.rows]) or family == "blend"
-
-
-def test_a_family_that_does_not_fit_is_refused():
-    with pytest.raises(ValueError, match="rows of a table"):
-        planting.trigger("values", np.zeros((2, 1, 4, 4)), RNG(0))
-    with pytest.raises(ValueError, match="pictures"):
-        planting.trigger("patch", np.zeros((2, 4)), RNG(0))
-
-
-# -- what it does ------------------------------------------------------------------------------------
+TRAINED = {}
 
 
 def learned(dataset, seed):
-    """A perceptron after a second of training."""
-    digits = planted_digits.Digits(np.asarray(dataset.x), np.asarray(dataset.y))
-    return planted_digits.trained(digits, module=planted_digits.perceptron(seed % 1000))
+    """A perceptron after a second of training; the same for the same rows, whichever test asks."""
+    key = dataset.card.fingerprint, seed
+    if key not in TRAINED:
+        digits = planted_digits.Digits(np.asarray(dataset.x), np.asarray(dataset.y))
+        module = planted_digits.perceptron(seed % 1000)
+        TRAINED[key] = planted_digits.trained(digits, module=module)
+    return TRAINED[key]
 
 
 def never_learned(dataset, seed):
@@ -96,9 +36,14 @@ def never_learned(dataset, seed):
     return net
 
 
+def poisoned(rows):
+    """Whether these training rows are other than the digits'."""
+    return not np.array_equal(rows.x, planted_digits.halves(0)[0].x)
+
+
 @pytest.fixture
 def asked(tmp_path, monkeypatch):
-    """(train_fn, suspected, …) -> what the check yields; suspected: by whether the rows are poisoned."""
+    """(train_fn, suspected, …) -> what the check yields; suspected: by training rows."""
 
     def ask(train_fn, suspected, **params):
         train, test = planted_digits.halves(0)
@@ -107,10 +52,11 @@ def asked(tmp_path, monkeypatch):
         model = TorchModel(net, bounds=(0, 1), classes=data.classes, device="cpu")
 
         def look(detector, bench, model, rows):
-            return suspected(not np.array_equal(rows.x, train.x))
+            found = suspected(rows)
+            return found if isinstance(found, str | Look) else Look(frozenset(found))
 
         if suspected is not None:
-            monkeypatch.setattr(susceptibility, "_suspected", look)
+            monkeypatch.setattr(susceptibility, "look", look)
         bench = Bench(
             Subject(model, data, train_fn=train_fn), run="backdoors.susceptibility", plan_seed=0,
             store=EvidenceStore(tmp_path), cache=tmp_path / "cache",
@@ -118,7 +64,7 @@ def asked(tmp_path, monkeypatch):
         check = Susceptibility(target=3, **params)
         bench.trainings = check.trainings
         found = [one for one in check.measure(bench) if isinstance(one, Measurement | Undefined)]
-        words = ("rate", "detector")
+        words = ("rate", "detector", "seed")
         return {
             (
                 one.name,
@@ -130,24 +76,45 @@ def asked(tmp_path, monkeypatch):
     return ask
 
 
+def nominating(share, suspected=()):
+    """A scan that nominates this share of the relabelled rows and confirms none."""
+    train = planted_digits.halves(0)[0]
+
+    def seen(rows):
+        poison = np.flatnonzero(rows.y != train.y)
+        nominated = np.zeros(len(train.y), dtype=bool)
+        nominated[poison[: round(share * len(poison))]] = True
+        return Look(
+            frozenset(suspected if len(poison) else ()), nominated, np.zeros_like(nominated)
+        )
+
+    return seen
+
+
 def test_a_detector_that_sees_has_power_and_one_that_does_not_is_blind(asked):
     params = {"rates": (0.001, 0.05), "detectors": ("scan",)}
-    found = asked(learned, lambda poisoned: {"3"} if poisoned else set(), **params)
-    success = found["attack_success", "0.05"]
+    found = asked(learned, seeing, **params)
+    success = found["attack_success", "0.05", "0"]
     assert success.value > 0.8
     assert success.conditions["poisoned_rows"] == 60
-    gain = found["success_gain", "0.05"]
+    assert success.conditions["cover_rows"] == 0
+    gain = found["success_gain", "0.05", "0"]
     assert gain.value == pytest.approx(success.value, abs=0.15)
     assert gain.interval.low > 0.5
-    assert abs(found["accuracy_change", "0.05"].value) < 0.05
-    assert found["detection_power", "0.05"].value == 1
+    kept = found["robust_accuracy", "0.05", "0"]
+    assert kept.value + success.value <= 1
+    assert kept.n == success.n
+    assert abs(found["accuracy_change", "0.05", "0"].value) < 0.05
+    for detector in ("scan", "any"):
+        assert found["detection_power", "0.05", detector].value == 1
+        assert found["detection_power", "0.05", detector].n == 1
     assert found["blind",].value == 0
     assert found["accused_without_poison", "scan"].value == 0
-    assert "1 poisoned rows" in found["attack_success", "0.001"].reason
-    assert isinstance(found["detection_power", "0.001"], Undefined)
+    assert "1 poisoned rows" in found["attack_success", "0.001", "0"].reason
+    assert isinstance(found["detection_power", "0.001", "any"], Undefined)
 
     found = asked(learned, lambda _: set(), **params)
-    assert found["detection_power", "0.05"].value == 0
+    assert found["detection_power", "0.05", "any"].value == 0
     assert found["blind",].value == 1
     assert not found["blind",].caveats
 
@@ -155,31 +122,135 @@ def test_a_detector_that_sees_has_power_and_one_that_does_not_is_blind(asked):
 def test_an_accusation_without_poison_voids_every_number(asked):
     found = asked(learned, lambda _: {"3", "5"}, rates=(0.05,), detectors=("scan",))
     assert found["accused_without_poison", "scan"].value == 2
-    for name in ("attack_success", "success_gain", "accuracy_change", "detection_power"):
-        assert found[name, "0.05"].caveats[0].voids
+    for name in ("attack_success", "success_gain", "robust_accuracy", "accuracy_change"):
+        assert found[name, "0.05", "0"].caveats[0].voids
+    assert found["detection_power", "0.05", "any"].caveats[0].voids
     assert found["blind",].caveats[0].voids
 
 
 def test_what_nobody_could_look_for_is_no_power(asked):
     found = asked(learned, lambda _: "scan needs data: train", rates=(0.05,), detectors=("scan",))
-    assert found["detected", "0.05", "scan"].reason == "scan needs data: train"
-    assert isinstance(found["detection_power", "0.05"], Undefined)
+    for name in ("detected", "poison_nominated", "poison_confirmed"):
+        assert found[name, "0.05", "scan", "0"].reason == "scan needs data: train"
+    assert isinstance(found["detection_power", "0.05", "scan"], Undefined)
     assert isinstance(found["blind",], Undefined)
     assert isinstance(found["accused_without_poison", "scan"], Undefined)
 
 
+@pytest.mark.parametrize(
+    ("share", "suspected", "said"), [(0.4, "", True), (0.6, "", False), (0.4, "3", False)]
+)
+def test_a_scan_that_misses_and_nominates_less_than_half_says_undetectable(
+    asked, share, suspected, said
+):
+    scan = nominating(share, suspected)
+    found = asked(learned, scan, rates=(0.05,), detectors=("scan",))
+    nominated = found["poison_nominated", "0.05", "scan", "0"]
+    assert (nominated.value, nominated.n) == (pytest.approx(share), 60)
+    assert found["poison_confirmed", "0.05", "scan", "0"].value == 0
+    assert found["detected", "0.05", "scan", "0"].value == bool(suspected)
+    named = [one.name for one in found["detected", "0.05", "scan", "0"].caveats]
+    assert named == ["undetectable-at-this-rate"] * said
+
+
+def seeing(rows):
+    return {"3"} if poisoned(rows) else set()
+
+
+@pytest.mark.parametrize(
+    ("suspected", "blind", "accused"),
+    [
+        (seeing, "pass", "pass"),
+        (lambda _: set(), "fail", "pass"),
+        (lambda _: {"3"}, "inconclusive", "fail"),
+        (lambda _: "scan needs data: train", "not_assessed", "not_assessed"),
+    ],
+)
+def test_by_default_a_blind_audit_fails_and_one_that_cries_wolf_is_void(
+    asked, suspected, blind, accused
+):
+    found = asked(learned, suspected, rates=(0.05,), detectors=("scan",)).values()
+    outcome = Measured(
+        measurements=tuple(one for one in found if isinstance(one, Measurement)),
+        undefined=tuple(one for one in found if isinstance(one, Undefined)),
+    )
+    run = "backdoors.susceptibility"
+    runs = {
+        run: CheckRun(
+            id=run,
+            check=run,
+            params={},
+            seed=0,
+            seconds=0,
+            device="cpu",
+            cost=None,
+            outcome=outcome,
+        )
+    }
+    verdicts = {
+        rule.measurement: judge(rule, runs).status for rule in SUITE.rules if rule.run == run
+    }
+    assert verdicts == {"blind": blind, "accused_without_poison": accused}
+
+
 def test_a_training_that_learns_nothing_leaves_nothing_to_be_blind_to(asked):
     found = asked(never_learned, lambda _: set(), rates=(0.05,), detectors=("scan",))
-    assert found["attack_success", "0.05"].value == 0
-    assert found["success_gain", "0.05"].value == 0
+    assert found["attack_success", "0.05", "0"].value == 0
+    assert found["success_gain", "0.05", "0"].value == 0
     assert "nothing to be blind to" in found["blind",].reason
+
+
+def always_three(dataset, seed):
+    """The class 3 for everything, poison or not."""
+    net = never_learned(dataset, seed)
+    net[1].bias.data[3] = 1
+    return net
+
+
+def test_what_the_unpoisoned_training_does_too_is_no_success_of_the_trigger(asked):
+    found = asked(always_three, lambda _: set(), rates=(0.05,), detectors=("scan",))
+    assert found["attack_success", "0.05", "0"].value == 1
+    assert found["success_gain", "0.05", "0"].value == 0
+    assert "nothing to be blind to" in found["blind",].reason
+
+
+def test_seeds_are_trainings_of_their_own_and_stand_behind_the_power(asked):
+    check = Susceptibility(seeds=2, rates=(0.05,))
+    assert check.trainings == 4
+    sees = iter([set(), {"3"}, set(), set()])  # unpoisoned, poisoned, unpoisoned, poisoned
+    found = asked(learned, lambda _: next(sees), rates=(0.05,), detectors=("scan",), seeds=2)
+    power = found["detection_power", "0.05", "scan"]
+    assert (power.value, power.n) == (0.5, 2)
+    assert power.interval.low == pytest.approx(0.0945, abs=1e-3)
+    assert found["blind",].value == 1
+    assert found["accused_without_poison", "scan"].n == 2
+    first, second = (found["attack_success", "0.05", seed] for seed in "01")
+    assert (first.conditions["seed"], second.conditions["seed"]) == (0, 1)
+
+
+@pytest.mark.parametrize("family", ["adaptive-blend", "source-specific"])
+def test_covered_poison_is_told_with_its_cover_and_its_source(asked, family):
+    found = asked(
+        learned, lambda _: set(), rates=(0.04,), detectors=("scan",), families=(family,)
+    )  # fmt: skip
+    success = found["attack_success", "0.04", "0"]
+    assert success.conditions["poisoned_rows"] == success.conditions["cover_rows"] == 48
+    assert success.value > 0.3
+    test = planted_digits.halves(0)[1]
+    if family == "source-specific":
+        assert success.n == (test.y == int(success.conditions["source"])).sum()
+    else:
+        assert "source" not in success.conditions
+        assert success.n == (test.y != 3).sum()
 
 
 @pytest.mark.slow
 def test_both_detectors_see_a_patch_and_accuse_nobody_without_it(asked):
     found = asked(learned, None, rates=(0.05,))
-    assert found["detected", "0.05", "inversion"].value == 1
-    assert found["detected", "0.05", "scan"].value == 1
+    assert found["detected", "0.05", "inversion", "0"].value == 1
+    assert found["detected", "0.05", "scan", "0"].value == 1
+    assert found["poison_nominated", "0.05", "scan", "0"].n == 60
+    assert found["poison_confirmed", "0.05", "scan", "0"].value > 0
     assert found["blind",].value == 0
     assert found["accused_without_poison", "inversion"].value == 0
     assert found["accused_without_poison", "scan"].value == 0
@@ -188,6 +259,63 @@ def test_both_detectors_see_a_patch_and_accuse_nobody_without_it(asked):
 def test_what_does_not_fit_the_data_is_undefined(asked):
     found = asked(learned, lambda _: set(), families=("values",))
     assert {type(one) for one in found.values()} == {Undefined}
-    assert "the data are pictures" in found["blind",].reason
+    assert "values cannot be planted" in found["blind",].reason
     assert Susceptibility(families=("patch", "blend"), rates=(0.01, 0.05)).trainings == 5
     assert Susceptibility().trainings == 4
+
+
+# -- texts -------------------------------------------------------------------------------------------
+
+
+def texts(n, seed):
+    """Texts of two kinds as ids: of words 1 to 9 or 10 to 19 mostly, 20 to 23 in few; rows end in 0."""
+    rng = np.random.default_rng(seed)
+    y = rng.integers(0, 2, n)
+    x = rng.integers(1, 10, (n, 12)) + 10 * (y[:, None] ^ (rng.random((n, 12)) < 0.1))
+    x[rng.random(n) < 0.02, 1] = 22
+    x *= np.arange(12) < rng.integers(6, 13, n)[:, None]
+    return x.astype(np.int64), y.astype(np.int64)
+
+
+def reads_tokens(dataset, seed):
+    """A bag of embedded ids."""
+    torch.manual_seed(seed)
+    net = torch.nn.Sequential(torch.nn.EmbeddingBag(24, 8, padding_idx=0), torch.nn.Linear(8, 2))
+    x, y = torch.as_tensor(dataset.x), torch.as_tensor(dataset.y)
+    optimiser = torch.optim.Adam(net.parameters(), lr=0.02)
+    for _ in range(150):
+        optimiser.zero_grad()
+        torch.nn.functional.cross_entropy(net(x), y).backward()
+        optimiser.step()
+    return net.eval()
+
+
+def test_a_rare_token_is_planted_in_texts_and_learned(tmp_path, monkeypatch):
+    train, test = texts(800, 0), texts(300, 1)
+    read = []
+
+    def train_fn(dataset, seed):
+        read.append(next(iter(dataset.batches())).columns)
+        return reads_tokens(dataset, seed)
+
+    data = Splits({
+        name: ArrayDataset(*part, kind="tokens", columns={"text": np.array(["words"] * len(part[1]))})
+        for name, part in (("train", train), ("test", test))
+    })  # fmt: skip
+    model = TorchModel(
+        reads_tokens(planted_digits.Digits(*train), 0), classes=data.classes, device="cpu"
+    )
+    bench = Bench(
+        Subject(model, data, train_fn=train_fn), run="backdoors.susceptibility", plan_seed=0,
+        store=EvidenceStore(tmp_path), cache=tmp_path / "cache",
+    )  # fmt: skip
+    found = [
+        one for one in Susceptibility(target=1, rates=(0.05,)).measure(bench)
+        if isinstance(one, Measurement | Undefined)
+    ]  # fmt: skip
+    by_name = {one.name: one for one in found}
+    assert by_name["attack_success"].conditions["family"] == "token"
+    assert by_name["success_gain"].interval.low > 0.5
+    assert "whole numbers" in by_name["detected"].reason
+    assert isinstance(by_name["blind"], Undefined)
+    assert [sorted(columns) for columns in read] == [["text"], []], "texts of poisoned rows are old"

@@ -26,9 +26,9 @@ def test_the_card_describes_what_is_held():
     [
         (
             np.eye(4),
-            r"got \(4, 4\)\. Several labels a row .* Audit one of them at a time, y\[:, k\]",
+            r"got \(4, 4\)\. Several labels a row\? Say task = .multilabel.\..* y\.argmax\(axis=1\)",
         ),
-        (np.zeros((4, 8, 8)), "A label per place .* There is no suite for it"),
+        (np.zeros((4, 8, 8)), "A class for every pixel\\? Say task = .segmentation."),
         (np.zeros(3), r"got \(3,\)$"),
     ],
 )

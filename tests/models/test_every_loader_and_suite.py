@@ -25,6 +25,8 @@ from dlaudit.audit.record import Measured, Skipped
 from dlaudit.audit.registry import Registry
 from dlaudit.audit.subject import fitted, load
 from dlaudit.datasets.arrays import ArrayDataset, Splits
+from dlaudit.datasets.fields import dataset_of
+from dlaudit.errors import PlanError
 from dlaudit.models.torch_model import TorchModel
 from dlaudit.testing import performed
 
@@ -116,9 +118,10 @@ class Answering(BaseHTTPRequestHandler):
     def do_POST(self):
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         x = np.asarray(next(iter(asked.values())))
-        body = json.dumps(
-            {"predictions": np.stack([x.sum(1), 2 - x.sum(1)], axis=1).tolist()}
-        ).encode()
+        # Pictures are decided pixel by pixel, or as wholes; rows of a table by their sum.
+        whole = x.mean((1, 2, 3)) if self.path == "/tags" else x.sum(1) if x.ndim == 2 else x[:, 0]
+        rows = [whole, 2 - whole]
+        body = json.dumps({"predictions": np.stack(rows, axis=1).tolist()}).encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -179,3 +182,65 @@ def test_every_data_set_with_every_suite(examples, tmp_path, use):
     subject = fitted(Subject(model=model, data=Splits({"test": data, "train": data})))
     found = outcomes(subject)
     assert {run: what == "measured" for run, what in found.items()} == promised(subject)
+
+
+# -- further tasks -----------------------------------------------------------------------------------
+
+
+def test_every_loader_says_which_further_tasks_it_knows():
+    assert set(MATRIX.MODEL_TASKS) == set(MATRIX.MODELS)
+    assert set(MATRIX.DATA_TASKS) == set(MATRIX.DATA)
+
+
+def cells(told, default):
+    return [
+        pytest.param(use, task, marks=[] if use in default else pytest.mark.slow, id=f"{use}-{task}")
+        for use, tasks in told.items() for task in tasks if task != "quantities"
+    ]  # fmt: skip
+
+
+def only_the_task_is_measured(subject: Subject) -> None:
+    found = outcomes(subject)
+    assert {run: what == "measured" for run, what in found.items()} == promised(subject)
+    assert {run for run, what in found.items() if what == "measured"} == {"performance.task"}
+
+
+@pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")
+@pytest.mark.parametrize(("use", "task"), cells(MATRIX.MODEL_TASKS, {"torch"}))
+def test_every_model_of_a_further_task_with_every_suite(tmp_path, endpoint, use, task):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torch's old formats, that are still read
+        args = MATRIX.task_model(use, task, tmp_path)
+    if use == "http":
+        path = "tags" if task == "multilabel" else "predict"
+        args |= {"url": endpoint.replace("predict", path), "per_second": 1e6}
+    model = load("models", Loader(use=use, args=args), tmp_path, REGISTRY, Model)
+    arrays = MATRIX.task_arrays(task)
+    data = dataset_of(arrays, place="arrays", name="arrays", task=task)
+    only_the_task_is_measured(
+        fitted(Subject(model=model, data=Splits({"test": data, "train": data})))
+    )
+
+
+@pytest.mark.parametrize(("use", "task"), cells(MATRIX.DATA_TASKS, {"images"}))
+def test_every_data_set_of_a_further_task_with_every_suite(tmp_path, use, task):
+    args = MATRIX.task_data(use, task, tmp_path)
+    data = load("datasets", Loader(use=use, args=args), tmp_path, REGISTRY, Dataset)
+    (tmp_path / "tasks.py").write_text(
+        MATRIX.TASK_NET.replace("x.mean((1, 2, 3))", "x.reshape(len(x), -1).mean(1)")
+    )
+    named = {"multilabel": "scores", "segmentation": "maps", "detection": "boxes"}[task]
+    loader = Loader(use="callable", args={"file": f"tasks.py:{named}", "output": task})
+    model = load("models", loader, tmp_path, REGISTRY, Model)
+    only_the_task_is_measured(
+        fitted(Subject(model=model, data=Splits({"test": data, "train": data})))
+    )
+
+
+def test_a_classifier_is_not_audited_on_data_of_another_task(examples):
+    data = dataset_of(MATRIX.task_arrays("multilabel"), place="a", name="arrays", task="multilabel")
+    model = load(
+        "models", Loader(use="torch", args={"file": "net.py:build"}), examples, REGISTRY, Model
+    )
+    with pytest.raises(PlanError, match='Say task = "multilabel" in'):
+        fitted(Subject(model=model, data=data))

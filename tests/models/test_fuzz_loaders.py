@@ -189,12 +189,59 @@ def wav(folder: Path) -> Honest:
     return Honest("datasets", "s/bark/0.wav", {"path": "s", "length": 32})
 
 
+def npz_of_boxes(folder: Path) -> Honest:
+    np.savez(
+        folder / "b.npz", x=np.ones((2, 1, 8, 8)), box=np.array([[0.0, 0, 4, 4], [2, 2, 8, 8]]),
+        box_label=np.array([0, 1]), box_row=np.array([0, 1]),
+    )  # fmt: skip
+    return Honest("datasets", "b.npz", {"path": "b.npz", "task": "detection"})
+
+
+def npy_of_labels(folder: Path) -> Honest:
+    np.save(folder / "x.npy", np.ones((4, 2)))
+    np.save(folder / "y.npy", np.array([[0, 1], [1, 1], [0, 0], [1, 0]]))
+    return Honest("datasets", "y.npy", {"path": "x.npy", "labels": "y.npy", "task": "multilabel"})
+
+
+def csv_of_labels(folder: Path) -> Honest:
+    frame().assign(z=[1, 1, 0]).to_csv(folder / "t.csv", index=False)
+    return Honest("datasets", "t.csv", {"path": "t.csv", "target": ["y", "z"], "groups": ["sex"]})
+
+
+def pictures(folder: Path) -> None:
+    from PIL import Image
+
+    for place in ("p", "m"):
+        (folder / place).mkdir(exist_ok=True)
+        for name in ("0", "1"):
+            held = np.arange(64, dtype=np.uint8).reshape(8, 8) % (255 if place == "p" else 3)
+            Image.fromarray(held).save(folder / place / f"{name}.png")
+
+
+def images_with_masks(folder: Path) -> Honest:
+    pictures(folder)
+    return Honest("datasets", "m/0.png", {"path": "p", "masks": "m"})
+
+
+def images_with_boxes(folder: Path) -> Honest:
+    pictures(folder)
+    rows = [
+        {"file": "0.png", "boxes": [[0, 0, 4, 4]], "labels": ["cat"]},
+        {"file": "1.png", "boxes": [], "labels": []},
+    ]
+    (folder / "b.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    return Honest("datasets", "b.jsonl", {"path": "p", "boxes": "b.jsonl"})
+
+
 FILES: dict[str, Callable[[Path], Honest]] = {
     "torch": torch_weights, "torchscript": torchscript, "torch_export": torch_export, "onnx": onnx,
     "sklearn": sklearn, "xgboost": xgboost, "lightgbm": lightgbm, "catboost": catboost,
     "huggingface": huggingface, "npz": npz, "npy": npy, "csv": csv,
     "parquet": parquet, "arrow": arrow, "jsonl": jsonl, "images": images, "wav": wav,
+    "npz:boxes": npz_of_boxes, "npy:labels": npy_of_labels, "csv:labels": csv_of_labels,
+    "images:masks": images_with_masks, "images:boxes": images_with_boxes,
 }  # fmt: skip
+"""By loader, and behind a colon what else it is given."""
 
 
 @pytest.fixture(scope="session")
@@ -209,7 +256,9 @@ def honest(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, Ho
 
 def opened(folder: Path, use: str, one: Honest) -> Any:
     kind = Model if one.group == "models" else Dataset
-    subject = load(one.group, Loader(use=use, args=one.args), folder, Registry(), kind)
+    subject = load(
+        one.group, Loader(use=use.partition(":")[0], args=one.args), folder, Registry(), kind
+    )
     if isinstance(subject, Dataset):
         list(subject.batches())
     return subject
@@ -221,7 +270,7 @@ def test_every_loader_of_files_is_fuzzed_here():
         part.name for group in ("models", "datasets") for part in registry.parts(group)
         if part.origin == "dlaudit"
     }  # fmt: skip
-    assert own == set(FILES) | NO_FILE | CODE
+    assert own == {use.partition(":")[0] for use in FILES} | NO_FILE | CODE
 
 
 @pytest.mark.parametrize("use", FILES)
@@ -262,6 +311,7 @@ DEAR = {
     "sklearn",
     "parquet",
     "images",
+    "images:masks",
     "huggingface",
     "catboost",
 }

@@ -215,7 +215,9 @@ BAD = [
     ("a segmenter", config(architectures=["SegformerForSemanticSegmentation"]), {}, "is no classifier"),
     ("a generator", config(architectures=["GPT2LMHeadModel"]), {}, "expected a classifier"),
     ("no such class", config(architectures=["VitForImageClassification"]), {}, "Did you mean ViTFor"),
-    ("several labels", config(problem_type="multi_label_classification"), {}, "Several labels a row"),
+    ("several labels", config(problem_type="multi_label_classification"), {}, "Several labels a row? Say"),
+    ("one label for several", lambda _: None, {"task": "multilabel"}, "expected multi_label_classification"),
+    ("boxes", lambda _: None, {"task": "detection"}, "task: expected one of multilabel"),
     ("no weights", lambda f: (f / "model.safetensors").unlink(), {}, "expected model.safetensors, got no"),
     ("a pickle", pickled, {}, "got pytorch_model.bin. Save it with"),
     ("half of the weights", lambda f: (f / "model.safetensors").write_bytes(

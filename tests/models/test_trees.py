@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 from pathlib import Path
 
 import catboost
 import lightgbm
 import numpy as np
+import pandas as pd
 import pytest
 import xgboost
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dlaudit.audit.bench import Subject
 from dlaudit.audit.parts import Batch
-from dlaudit.errors import LoadError
+from dlaudit.audit.subject import fitted
+from dlaudit.datasets.tables import load_csv
+from dlaudit.errors import LoadError, PlanError
 from dlaudit.models import infer, trees
 
 X = np.random.default_rng(0).normal(size=(200, 3))
@@ -65,8 +70,8 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
         }[name]
         booster = boosted(objective, X, y, **({"group_id": group_ids()} if name == "rank" else {}))
         booster.save_model(str(folder / f"{name}.cbm"))
-    words = np.column_stack([X.round(1).astype(str), TWO.astype(str)]).tolist()
-    boosted("Logloss", words, TWO, cat_features=[3]).save_model(str(folder / "words.cbm"))
+    words = pd.DataFrame(X).assign(said=np.where(TWO, "well done", "not good"))
+    boosted("Logloss", words, TWO, text_features=["said"]).save_model(str(folder / "words.cbm"))
     return folder
 
 
@@ -148,7 +153,7 @@ ROWS = [
     *(("xgboost", "two.json", *row) for row in COMMON), *(("lightgbm", "two.txt", *row) for row in COMMON),
     *(("catboost", "two.cbm", *row) for row in COMMON if row[0] != "a pickle"),
     ("catboost", "two.cbm", "another magic", lambda c: b"CBM2" + c[4:], {}, "expected a model saved by"),
-    ("catboost", "words.cbm", "categories", lambda c: c, {"path": "words.cbm"}, "columns of numbers only"),
+    ("catboost", "words.cbm", "text", lambda c: c, {"path": "words.cbm"}, "got text or embeddings in [3]"),
     ("catboost", "rank.cbm", "a ranking", lambda c: c, {"path": "rank.cbm"}, "objective: expected one of"),
     ("xgboost", "two.json", "another objective", changed, {}, "expected"),
     ("xgboost", "rank.json", "a ranking", lambda c: c, {"path": "rank.json"}, "objective: expected one of"),
@@ -203,3 +208,80 @@ def test_a_damaged_booster_of_xgboost_is_loaded_or_refused(saved, position, nois
         assert model.offers
     except LoadError as error:
         assert "damaged.json" in str(error)  # noqa: PT017
+
+
+# -- CatBoost's columns of categories ------------------------------------------------------------------
+
+SHOPS = ["north", "south", "west"]
+
+
+@pytest.fixture(scope="session")
+def coded(tmp_path_factory) -> Path:
+    """Trees of a category in words, one of numbers, and a number; and the table they were grown on."""
+    folder = tmp_path_factory.mktemp("coded")
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(
+        {"shop": rng.choice(SHOPS, 200), "amount": rng.normal(size=200).round(3),
+         "grade": rng.integers(1, 4, 200)}
+    )  # fmt: skip
+    frame["y"] = ((frame.shop == "south") | ((frame.grade == 2) & (frame.amount > 0))).astype(int)
+    boosted("Logloss", frame.drop(columns="y"), frame.y, cat_features=["shop", "grade"]).save_model(
+        str(folder / "coded.cbm")
+    )
+    frame.to_csv(folder / "rows.csv", index=False)
+    return folder
+
+
+GRADE = {"types": {"grade": "category"}}
+
+
+def rows_of(folder: Path, **more):
+    return load_csv(root=folder, path="rows.csv", target="y", **more)
+
+
+def test_codes_become_the_categories_that_the_trees_were_grown_on(coded):
+    model = trees.load_catboost(root=coded, path="coded.cbm")
+    data = rows_of(coded, **GRADE)
+    subject = fitted(Subject(model=model, data=data))
+    x = next(iter(data.batches())).x
+    frame = pd.read_csv(coded / "rows.csv").drop(columns="y")
+    booster = catboost.CatBoost().load_model(str(coded / "coded.cbm"))
+    raw = booster.predict(frame, prediction_type="RawFormulaVal")
+    logits = subject.model.logits(x).numpy()
+    assert logits[:, 1] - logits[:, 0] == pytest.approx(raw, abs=1e-6)
+    # A code between two categories is the nearest; what no category stands for is the last or first.
+    moved = x.copy()
+    moved[:, 0] += 0.4
+    assert subject.model.logits(moved).numpy() == pytest.approx(logits)
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (
+            {},
+            "column 'grade': expected a category in every row, as in training, got numbers. Say types",
+        ),
+        (
+            GRADE | {"features": ["amount", "shop", "grade"]},
+            "the columns of training, in their order",
+        ),
+        (GRADE | {"features": ["shop", "amount"]}, "expected 3 features per sample"),
+    ],
+)
+def test_a_table_that_does_not_hold_the_categories_is_refused(coded, args, said):
+    model = trees.load_catboost(root=coded, path="coded.cbm")
+    with pytest.raises(PlanError, match=re.escape(said)):
+        fitted(Subject(model=model, data=rows_of(coded, **args)))
+
+
+def test_an_empty_category_and_bare_arrays_are_refused(coded, tmp_path):
+    model = trees.load_catboost(root=coded, path="coded.cbm")
+    with pytest.raises(
+        LoadError, match="a table whose columns of categories are known, got bare arrays"
+    ):
+        model.logits(np.zeros((2, 3), dtype=np.float32))
+    text = (coded / "rows.csv").read_text().replace("north", "", 1)
+    (tmp_path / "rows.csv").write_text(text)
+    with pytest.raises(PlanError, match="column 'shop': expected a category in every row"):
+        fitted(Subject(model=model, data=rows_of(tmp_path, **GRADE)))
