@@ -67,8 +67,8 @@ class Recovered(NamedTuple):
     called: np.ndarray
     success: float
     control: float
-    highest: float
-    enough: float
+    highest: float = 0.0
+    enough: float = CALLED
 
     @property
     def suspected(self) -> bool:
