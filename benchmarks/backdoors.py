@@ -293,16 +293,24 @@ def told(results: dict[Case, dict[str, Any]], detectors: list[str]) -> list[str]
             f"backdoors.{name}: median {np.median([one['seconds'] for one in spent]):.0f} CPU s, at "
             f"most {max((one['passes'] for one in spent), default=0):.0f} forward passes a training row."
         )
-    blind = [
-        f"{family} at {rate:.1%} ({sum(map(found, some))} of {len(some)})"
-        for family in FAMILIES for rate in RATES
-        if (some := [c for c in results if c[:2] == (family, rate) and results[c]["success"] >= 0.5])
-        and 2 * sum(map(found, some)) < len(some)
-    ]  # fmt: skip
-    lines.append(
-        "Found by no detector run here in most models where the attack works on at least half: "
-        f"{'; '.join(blind) or 'no family'}."
-    )
+    for words, names in (
+        ("Either detector", detectors),
+        *((f"backdoors.{name} alone", [name]) for name in detectors),
+    ):
+        blind = []
+        for family, rate in ((family, rate) for family in FAMILIES for rate in RATES):
+            some = [
+                case for case, one in results.items()
+                if case[:2] == (family, rate) and one["success"] >= 0.5
+                and any(name in one for name in names)
+            ]  # fmt: skip
+            hits = sum(found(case, names) for case in some)
+            if 2 * hits < len(some):
+                blind.append(f"{family} at {rate:.1%} ({hits} of {len(some)})")
+        lines.append(
+            f"{words} misses most models where the attack works on at least half: "
+            f"{'; '.join(blind) or 'of no family'}."
+        )
     lines += [
         "",
         "| family | share | rows | success | scan | inversion |",
