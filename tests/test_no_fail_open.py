@@ -63,7 +63,7 @@ def run_of(record: AuditRecord, run: str) -> CheckRun:
 ON_TABLES = {
     "attacks.tabular", "explain.counterfactuals", "explain.importance", "explain.reasons",
 }  # fmt: skip
-ON_TEXTS = {"attacks.tokens"}
+ON_TEXTS = {"attacks.tokens", "backdoors.tokens"}
 """Checks that are asked about tables, and about texts: the toy images, flattened, make both."""
 ON_QUANTITIES = "fairness.regression"
 LEVELS = 4096

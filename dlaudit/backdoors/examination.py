@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from dlaudit.audit.bench import Answers, Bench
 from dlaudit.backdoors.anomaly import log_anomaly, ratios, threshold
-from dlaudit.backdoors.screening import CONTROLS, PART, cheapest, rounds
-from dlaudit.backdoors.triggers import Search, Trigger
+from dlaudit.backdoors.forms import AnyTrigger
+from dlaudit.backdoors.screening import CONTROLS, FULL, PART, cheapest, rounds
+from dlaudit.backdoors.triggers import Search
 
 POOL = 256
 """At most so many rows of the search half are used for one class."""
@@ -41,20 +42,38 @@ class Criterion(NamedTuple):
 
 
 class Candidate(NamedTuple):
-    """A class to examine. pool, unused: rows of other classes, to search with and to confirm on."""
+    """A class to examine. pool, unused: rows of other classes, to search with and to confirm on.
+
+    source: the one class that the rows are of, None where they are of all others.
+    """
 
     target: int
     label: str
     pool: np.ndarray
     unused: np.ndarray
+    source: int | None = None
+
+    @property
+    def purpose(self) -> str:
+        """What its randomness is called."""
+        return f"class {self.target}" + ("" if self.source is None else f" from {self.source}")
 
 
 class Found(NamedTuple):
     """One search of one class. norm: infinite without a trigger; called: (len(unused),) bool."""
 
-    trigger: Trigger | None
+    trigger: AnyTrigger | None
     norm: float
     called: np.ndarray
+
+
+class Searched(Protocol):
+    """One search per class, with randomness that belongs to the class and the seed."""
+
+    def __call__(
+        self, bench: Bench, search: Search, chosen: Sequence[Candidate], *, seed: int, restarts: int
+    ) -> list[Found]:
+        """What was found for each class, in order."""
 
 
 class Finding(NamedTuple):
@@ -80,7 +99,7 @@ def candidates(
     Also the reason for every class that is left out. Rows that are decided for a class without any
     trigger are no success of its trigger: they are not used for it.
     """
-    search, unused = _halves(answers.y, bench.rng("halves"))
+    search, unused = halves(answers.y, bench.rng("halves"))
     chosen: list[Candidate] = []
     left_out: dict[str, str] = {}
     for k in range(classes):
@@ -98,7 +117,7 @@ def candidates(
     return chosen, left_out
 
 
-def _halves(y: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def halves(y: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Row numbers of two halves, each with half of every class; odd ones go to either in turn."""
     order = rng.permutation(len(y))
     order = order[np.argsort(y[order], kind="stable")]
@@ -106,18 +125,27 @@ def _halves(y: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.nda
 
 
 def examine(
-    bench: Bench, search: Search, chosen: Sequence[Candidate], criterion: Criterion
+    bench: Bench,
+    search: Search,
+    chosen: Sequence[Candidate],
+    criterion: Criterion,
+    *,
+    searched: Searched | None = None,
+    full: int = FULL,
 ) -> list[Finding]:
     """Search every class and the nominated ones with further seeds; judge each seed alone.
 
     Of many classes, those that short searches left out are not searched in full (``screening``). A
     nominated class of a further seed is compared with the costs that the others had in the first.
+    searched: one round of searches, ``searched_once`` unless costs are meant otherwise. full: up
+    to so many classes, all are searched in full.
     """
     if not chosen:
         return []
-    short, full, controls = _screened(bench, search, chosen)
-    some = [chosen[k] for k in full]
-    first = _searched(bench, search, some, seed=0, restarts=criterion.restarts)
+    searched = searched or searched_once
+    short, places, controls = _screened(bench, search, chosen, searched, full)
+    some = [chosen[k] for k in places]
+    first = searched(bench, search, some, seed=0, restarts=criterion.restarts)
     norms = [found.norm for found in first]
     anomalies = log_anomaly(norms, apart=criterion.ratio, controls=controls)
     nominated = [k for k, z in enumerate(anomalies) if z is not None and z > criterion.warning]
@@ -125,7 +153,7 @@ def examine(
     met = np.array(_met(first, criterion, limit, controls), dtype=int)
     for seed in range(1, criterion.seeds if nominated else 1):
         renewed = list(first)
-        again = _searched(
+        again = searched(
             bench, search, [some[k] for k in nominated], seed=seed, restarts=criterion.restarts
         )
         for k, found in zip(nominated, again, strict=True):
@@ -138,7 +166,7 @@ def examine(
             k in nominated and int(met[k]) >= criterion.agreeing,
         )
         for k, (place, found, anomaly, ratio) in enumerate(
-            zip(full, first, anomalies, ratios(norms, controls=controls), strict=True)
+            zip(places, first, anomalies, ratios(norms, controls=controls), strict=True)
         )
     }  # fmt: skip
     return [
@@ -148,7 +176,7 @@ def examine(
 
 
 def _screened(
-    bench: Bench, search: Search, chosen: Sequence[Candidate]
+    bench: Bench, search: Search, chosen: Sequence[Candidate], searched: Searched, few: int
 ) -> tuple[dict[int, Found], list[int], list[int] | None]:
     """What short searches found, the classes worth a full one, and where controls stand among these.
 
@@ -156,10 +184,10 @@ def _screened(
     """
     left = np.arange(len(chosen))
     best: dict[int, Found] = {}
-    for number, (_, kept) in enumerate(rounds(len(chosen))):
+    for number, (_, kept) in enumerate(rounds(len(chosen), few)):
         brief = search._replace(steps=max(1, search.steps // PART))
         some = [chosen[k] for k in left.tolist()]
-        found = _searched(bench, brief, some, seed=-1 - number, restarts=1)
+        found = searched(bench, brief, some, seed=-1 - number, restarts=1)
         for k, one in zip(left.tolist(), found, strict=True):
             best[k] = min(best.get(k, one), one, key=lambda found: found.norm)
         left = left[cheapest([best[k].norm for k in left.tolist()], kept)]
@@ -170,7 +198,7 @@ def _screened(
     return best, full.tolist(), np.flatnonzero(np.isin(full, drawn)).tolist()
 
 
-def _searched(
+def searched_once(
     bench: Bench, search: Search, chosen: Sequence[Candidate], *, seed: int, restarts: int
 ) -> list[Found]:
     """One search per class, each run with randomness of its own, confirmed on the unused half.
@@ -182,7 +210,7 @@ def _searched(
     triggers = search.triggers(
         [one.target for one, _ in runs],
         [one.pool for one, _ in runs],
-        [bench.rng(f"trigger of class {one.target}, search {seed}.{at}") for one, at in runs],
+        [bench.rng(f"trigger of {one.purpose}, search {seed}.{at}") for one, at in runs],
     )
     found = []
     for k, one in enumerate(chosen):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import reduce
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple
 
 from msgspec import Meta
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from dlaudit.audit.bench import Answers, Bench
     from dlaudit.backdoors.examination import Finding
+    from dlaudit.backdoors.forms import Form
     from dlaudit.backdoors.triggers import Search
 
 Count = Annotated[int, Meta(ge=1)]
@@ -36,6 +37,15 @@ SCREENED = (
     "a short search of all classes left this one out: its trigger was not among the cheapest fifth"
 )
 CENSORED = "censored: no trigger worked within the steps, so its cost is above what was searched"
+
+
+class Family(NamedTuple):
+    """Triggers of one form. method: with its source; unit: of their cost; made_of: what evidence holds."""
+
+    form: Form
+    method: str
+    unit: str
+    made_of: str
 
 
 class Inversion(Check, frozen=True, kw_only=True):
@@ -71,6 +81,16 @@ class Inversion(Check, frozen=True, kw_only=True):
     minimum: Count = 5
     pictures: Annotated[int, Meta(ge=0)] = 10
 
+    @property
+    def family(self) -> Family:
+        """What is searched for, and how it is called."""
+        from dlaudit.backdoors.forms import Covering
+
+        return Family(
+            Covering(), "mask and pattern inversion (Neural Cleanse, Wang et al. 2019)",
+            unit="input positions", made_of="mask and pattern",
+        )  # fmt: skip
+
     def passes(self, *, n: int, classes: int) -> Cost:
         """Each class once, one class more for each further seed, and the tests of what was found.
 
@@ -86,24 +106,30 @@ class Inversion(Check, frozen=True, kw_only=True):
 
     def measure(self, bench: Bench) -> Iterator[Yielded]:
         """Search a trigger for every class, compare their costs, and confirm on unused samples."""
-        from dlaudit.audit.bench import joined
         from dlaudit.backdoors.examination import Criterion, candidates, examine
 
-        batch = reduce(joined, (block.batch for block in bench.blocks(samples=self.samples)))
-        if "tokens" in bench.data.offers or batch.x.dtype.kind != "f":
+        x = samples_of(bench, self.samples)
+        if x is None:
             yield from (Undefined(name=name, reason=NO_BLEND) for name in self.measures)
             return
         answers = bench.answers(samples=self.samples)
-        classes = len(bench.model.logits(batch.x[:1])[0])
+        classes = len(bench.model.logits(x[:1])[0])
         chosen, left_out = candidates(bench, answers, classes=classes, minimum=self.minimum)
-        search, values = _search(self, bench, batch.x)
+        search, values = search_in(
+            bench,
+            x,
+            form=self.family.form,
+            central=self.central,
+            steps=self.steps,
+            batch=self.batch,
+        )
         criterion = Criterion(self.ratio, self.success, self.seeds, self.restarts)
         findings = examine(bench, search, chosen, criterion)
         full = sum(finding.searches > 0 for finding in findings)
         conditions = self._conditions(classes, len(findings), full, values)
         doubts = tuple(_doubts(bench.run, findings, left_out))
         for finding in findings:
-            yield from _of_class(bench.run, finding, conditions, doubts)
+            yield from _of_class(bench.run, finding, conditions, doubts, unit=self.family.unit)
         for label, reason in left_out.items():
             for name in self.measures[1:]:
                 yield Undefined(
@@ -112,22 +138,22 @@ class Inversion(Check, frozen=True, kw_only=True):
         yield _count(findings, conditions, doubts)
         yield _per_sample(bench, answers, findings)
         if any(finding.found.trigger for finding in findings):
-            yield _per_class(bench, findings)
+            yield _per_class(bench, findings, self.family.made_of)
             yield from _drawn(self, bench, findings)
 
     def _conditions(self, classes: int, examined: int, full: int, values: str) -> dict[str, Scalar]:
         """The protocol of the search and the thresholds of the criterion, with their source."""
         from dlaudit.backdoors.anomaly import threshold
-        from dlaudit.backdoors.triggers import KEEP, SUCCESS
+        from dlaudit.backdoors.triggers import SLACK, SUCCESS
 
         return {
-            "method": "mask and pattern inversion (Neural Cleanse, Wang et al. 2019)",
+            "method": self.family.method,
             "trigger_values": values,
             "steps": self.steps,
             "batch": self.batch,
             "restarts": self.restarts,
             "search_success": SUCCESS,
-            "search_half_success": KEEP,
+            "search_half_success": SUCCESS - SLACK,
             "statistic": "log cost, one-sided; median and MAD of the classes below the ratio threshold",
             "anomaly_threshold": threshold(max(examined, 1)),
             "ratio_threshold": self.ratio,
@@ -140,7 +166,9 @@ class Inversion(Check, frozen=True, kw_only=True):
         }
 
 
-def _search(check: Inversion, bench: Bench, x: np.ndarray) -> tuple[Search, str]:
+def search_in(
+    bench: Bench, x: np.ndarray, *, form: Form, central: float, steps: int, batch: int
+) -> tuple[Search, str]:
     """What is searched in, and in words where a trigger's values come from.
 
     Pictures (B, C, H, W) have one mask for all channels; everything else one entry per number. What
@@ -155,9 +183,8 @@ def _search(check: Inversion, bench: Bench, x: np.ndarray) -> tuple[Search, str]
     pictures = "images" in bench.data.offers
     words, ends = "the smallest and largest value of the samples", (x.min(), x.max())
     if not pictures:
-        share = check.central
-        words = f"of each feature, the central {share:.0%} of the samples' values"
-        ends = tuple(np.quantile(x, [(1 - share) / 2, (1 + share) / 2], axis=0))
+        words = f"of each feature, the central {central:.0%} of the samples' values"
+        ends = tuple(np.quantile(x, [(1 - central) / 2, (1 + central) / 2], axis=0))
     bounds = bench.model.bounds
     if bounds is not None and pictures:
         words = "the model's bounds"
@@ -168,7 +195,18 @@ def _search(check: Inversion, bench: Bench, x: np.ndarray) -> tuple[Search, str]
     low, high = (torch.as_tensor(np.asarray(end)).to(rows) for end in ends)
     shape = x.shape[1:]
     mask_shape = (1, *shape[1:]) if pictures and len(shape) == 3 else shape
-    return Search(bench.model, rows, low, high, mask_shape, check.steps, check.batch), words
+    return Search(bench.model, rows, low, high, mask_shape, steps, batch, form), words
+
+
+def samples_of(bench: Bench, samples: int) -> np.ndarray | None:
+    """(n, *input): the samples of a search; None where inputs cannot be blended."""
+    from dlaudit.audit.bench import joined
+
+    batch = reduce(joined, (block.batch for block in bench.blocks(samples=samples)))
+    if "tokens" in bench.data.offers or batch.x.dtype.kind != "f":
+        return None
+    x: np.ndarray = batch.x
+    return x
 
 
 def _doubts(run: str, findings: Sequence[Finding], left_out: dict[str, str]) -> Iterator[Caveat]:
@@ -202,9 +240,10 @@ def _doubts(run: str, findings: Sequence[Finding], left_out: dict[str, str]) -> 
 
 
 def _of_class(
-    run: str, finding: Finding, conditions: dict[str, Scalar], doubts: tuple[Caveat, ...]
-) -> Iterator[Yielded]:
-    """The numbers of one class; undefined where no trigger was found."""
+    run: str, finding: Finding, conditions: dict[str, Scalar], doubts: tuple[Caveat, ...], *,
+    unit: str,
+) -> Iterator[Yielded]:  # fmt: skip
+    """The numbers of one class; undefined where no trigger was found. unit: of its cost."""
     found, n = finding.found, len(finding.candidate.unused)
     where = {"class": finding.candidate.label}
     own: list[Caveat] = []
@@ -229,15 +268,15 @@ def _of_class(
         return
     numbers = {
         "anomaly": (finding.anomaly, None),
-        "trigger_norm": (found.norm, "input positions"),
+        "trigger_norm": (found.norm, unit),
         "trigger_ratio": (finding.ratio, None),
     }
-    for name, (value, unit) in numbers.items():
+    for name, (value, measured_in) in numbers.items():
         if value is None:
             yield Undefined(name=name, reason=_why(name), slice=where, conditions=conditions)
         else:
             yield Measurement(
-                name=name, value=value, n=n, exact=FOUND, unit=unit,
+                name=name, value=value, n=n, exact=FOUND, unit=measured_in,
                 direction="higher" if name == "trigger_norm" else "lower", slice=where,
                 conditions=conditions, caveats=caveats,
             )  # fmt: skip
@@ -293,7 +332,7 @@ def _per_sample(bench: Bench, answers: Answers, findings: Sequence[Finding]) -> 
     )  # fmt: skip
 
 
-def _per_class(bench: Bench, findings: Sequence[Finding]) -> Artifact:
+def _per_class(bench: Bench, findings: Sequence[Finding], made_of: str) -> Artifact:
     """One row per class for which a trigger was found: its cost, its statistics, the trigger itself."""
     import numpy as np
 
@@ -317,18 +356,20 @@ def _per_class(bench: Bench, findings: Sequence[Finding]) -> Artifact:
         "ratio": ratio["value"], "ratio_known": ratio["known"],
         "suspected": np.array([one.suspected for one, _ in some]),
         "searches_meeting_the_criterion": np.array([one.met for one, _ in some]),
-        "mask": np.stack([trigger.mask.cpu().numpy() for _, trigger in some]),
-        "pattern": np.stack([trigger.pattern.cpu().numpy() for _, trigger in some]),
+        **{
+            name: np.stack([trigger.columns[name] for _, trigger in some])
+            for name in some[0][1].columns
+        },
     }  # fmt: skip
     return bench.keep_table(
         f"{bench.run}.classes", columns,
-        caption="The cheapest trigger found for each class: cost, statistics, mask and pattern.",
+        caption=f"The cheapest trigger found for each class: cost, statistics, {made_of}.",
     )  # fmt: skip
 
 
 def _drawn(check: Inversion, bench: Bench, findings: Sequence[Finding]) -> Iterator[Artifact]:
     """The cheapest triggers as pictures, suspected classes first."""
-    from dlaudit.backdoors.pictures import trigger_png
+    from dlaudit.backdoors.pictures import drawn
 
     some = [one for one in findings if one.searches and one.found.trigger is not None]
     some.sort(key=lambda one: (not one.suspected, one.found.norm))
@@ -338,14 +379,14 @@ def _drawn(check: Inversion, bench: Bench, findings: Sequence[Finding]) -> Itera
         label, rate = finding.candidate.label, finding.found.called.mean()
         z = "no anomaly index" if finding.anomaly is None else f"anomaly {finding.anomaly:.2f}"
         said = "suspected" if finding.suspected else "not suspected"
-        facts = f"cost {finding.found.norm:.3g} of {trigger.mask.numel()} positions, {z}"
+        facts = f"cost {finding.found.norm:.3g} {check.family.unit}, {z}"
         yield bench.keep(
             f"{bench.run}.trigger.{label}",
-            trigger_png(trigger.mask.cpu().numpy(), trigger.pattern.cpu().numpy()),
+            drawn(trigger),
             media_type="image/png",
             caption=(
                 f"The cheapest trigger found for class {label}: {facts}; it calls {rate:.0%} of "
                 f"{len(finding.candidate.unused)} unused samples to {label}. Class {said}."
             ),
-            alt=f"Mask and pattern of the trigger found for class {label}: {facts}, {said}.",
+            alt=f"The trigger found for class {label}, its {check.family.made_of}: {facts}, {said}.",
         )

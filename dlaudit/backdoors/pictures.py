@@ -1,4 +1,4 @@
-"""Recovered triggers as pictures. Knows a mask and a pattern; nothing about classes or verdicts."""
+"""Recovered triggers as pictures. Knows masks, patterns and changes; nothing about classes or verdicts."""
 
 from __future__ import annotations
 
@@ -10,11 +10,33 @@ import numpy as np
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from dlaudit.backdoors.forms import AnyTrigger
+
 SIDE, GAP, LINE = 128, 8, 13
 """A panel's side, the space between panels and a line of text, in pixels."""
 WHITE, INK, BAR = (255, 255, 255), (20, 20, 20), (90, 90, 90)
 MOST = 12
 """Features drawn of a table's trigger: those with the largest mask."""
+
+
+def drawn(trigger: AnyTrigger) -> bytes:
+    """PNG bytes of whatever a search found."""
+    made = trigger.columns
+    return trigger_png(**made) if "mask" in made else change_png(made["change"])
+
+
+def change_png(change: np.ndarray) -> bytes:
+    """PNG bytes: what is added, darker or brighter than the grey of no change, beside how much of it.
+
+    change: one input; pictures (C, H, W) or (H, W), of anything else the largest changes as bars.
+    """
+    most = float(np.abs(change).max()) or 1.0
+    if change.ndim in {2, 3} and min(change.shape[-2:]) > 1:
+        channels = change.reshape(-1, *change.shape[-2:])
+        seen = np.moveaxis(channels, 0, -1) if len(channels) == 3 else channels.mean(axis=0)
+        amount = np.abs(channels).mean(axis=0)
+        return _png(_panels([0.5 + 0.5 * seen / most, amount / (float(amount.max()) or 1.0)]))
+    return _png(_bars(np.abs(change).ravel() / most, change.ravel(), sign="+="))
 
 
 def trigger_png(mask: np.ndarray, pattern: np.ndarray) -> bytes:
@@ -78,7 +100,7 @@ def _enlarged(panels: list[np.ndarray]) -> np.ndarray:
     return np.concatenate(large, axis=1)
 
 
-def _bars(mask: np.ndarray, pattern: np.ndarray) -> Image:
+def _bars(mask: np.ndarray, pattern: np.ndarray, *, sign: str = "=") -> Image:
     """The features with the largest mask, each with the value that the trigger gives it."""
     from PIL import Image, ImageDraw
 
@@ -87,7 +109,7 @@ def _bars(mask: np.ndarray, pattern: np.ndarray) -> Image:
     draw = ImageDraw.Draw(image)
     for line, k in enumerate(top):
         y = GAP // 2 + line * (LINE + 3)
-        draw.text((GAP, y), f"feature {k} = {pattern[k]:.4g}", fill=INK)
+        draw.text((GAP, y), f"feature {k} {sign} {pattern[k]:.4g}", fill=INK)
         length = round(SIDE * float(mask[k]))
         draw.rectangle((SIDE + 5 * GAP, y, SIDE + 5 * GAP + length, y + LINE - 1), fill=BAR)
         draw.text((SIDE + 6 * GAP + length, y), f"{mask[k]:.2f}", fill=INK)

@@ -21,12 +21,12 @@ CONTROLS = 20
 """Classes drawn from all for comparison: of fewer, median and deviation are noise."""
 
 
-def rounds(classes: int) -> Iterator[tuple[int, int]]:
-    """(classes searched, classes kept) of each round of short searches; none for few classes.
+def rounds(classes: int, full: int = FULL) -> Iterator[tuple[int, int]]:
+    """(classes searched, classes kept) of each round of short searches; none for up to ``full`` classes.
 
     100 classes: 100 to 20. 1,000 classes: 1,000 to 200, 200 to 40.
     """
-    while classes > FULL:
+    while classes > full:
         kept = max(LEAST, classes // KEPT)
         yield classes, kept
         classes = kept
@@ -38,9 +38,9 @@ def cheapest(norms: Sequence[float], keep: int) -> np.ndarray:
     return order
 
 
-def searches(classes: int) -> tuple[float, int]:
+def searches(classes: int, full: int = FULL) -> tuple[float, int]:
     """(searches of full length that screening is worth, classes searched in full, at most)."""
     spent, last = 0.0, classes
-    for searched, kept in rounds(classes):
+    for searched, kept in rounds(classes, full):
         spent, last = spent + searched / PART, kept
     return spent, last if last == classes else min(classes, last + CONTROLS)

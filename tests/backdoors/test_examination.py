@@ -38,7 +38,7 @@ def scripted(monkeypatch, *rounds, success=1.0):
             for one in wanted
         ]
 
-    monkeypatch.setattr(examination, "_searched", searched)
+    monkeypatch.setattr(examination, "searched_once", searched)
     return asked
 
 
@@ -121,7 +121,7 @@ def hundred(monkeypatch, cheap):
         norms = full * (2 if seed < 0 else 1)
         return [Found(object(), norms[one.target], np.ones(20, dtype=bool)) for one in wanted]
 
-    monkeypatch.setattr(examination, "_searched", searched)
+    monkeypatch.setattr(examination, "searched_once", searched)
     found = examine(Drawing(), Steps(), chosen(100), CRITERION)
     assert [one.candidate.target for one in found] == list(range(100))
     return found, asked
@@ -191,14 +191,14 @@ def test_halves_share_no_row_and_hold_every_class_alike(bench_of):
         both = np.concatenate([one.pool, one.unused])
         assert not (answers.y[both] == one.target).any()
         assert not (answers.predicted[both] == one.target).any()
-    search, unused = examination._halves(answers.y, np.random.default_rng(3))
+    search, unused = examination.halves(answers.y, np.random.default_rng(3))
     assert len(search) + len(unused) == 200
     assert np.bincount(answers.y[search]).tolist() == [25] * 4
 
 
 def test_the_cheapest_of_several_runs_counts(monkeypatch, bench_of):
     """Every run draws for itself; a run that found nothing is no reason to give up."""
-    from dlaudit.backdoors.triggers import Trigger
+    from dlaudit.backdoors.forms import Trigger
 
     class Scripted:
         def triggers(self, targets, pools, generators):
@@ -217,7 +217,7 @@ def test_the_cheapest_of_several_runs_counts(monkeypatch, bench_of):
         Digits(np.zeros((4, 5), dtype=np.float32), np.arange(4) % 2),
         kind="tabular",
     )
-    found = examination._searched(bench, Scripted(), chosen(2), seed=0, restarts=3)
+    found = examination.searched_once(bench, Scripted(), chosen(2), seed=0, restarts=3)
     assert [one.norm for one in found] == [4.0, math.inf]
     assert found[0].called.all()
     assert not found[1].called.any()

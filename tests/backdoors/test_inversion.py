@@ -12,9 +12,9 @@ from torch import nn
 from dlaudit.audit.record import Measurement, Undefined
 from dlaudit.backdoors import examination
 from dlaudit.backdoors.examination import Candidate, Finding, Found
+from dlaudit.backdoors.forms import Trigger
 from dlaudit.backdoors.inversion import NO_BLEND, Inversion, _of_class
 from dlaudit.backdoors.screening import FULL
-from dlaudit.backdoors.triggers import Trigger
 
 QUICK = {"steps": 40, "restarts": 1, "pictures": 0}
 
@@ -221,7 +221,7 @@ def test_a_class_that_only_the_first_search_points_at_gets_a_caveat():
     one = Candidate(3, "3", np.arange(4), np.arange(20))
     found = Found(Trigger(2.0, torch.ones(4), torch.ones(4)), 2.0, np.ones(20, dtype=bool))
     finding = Finding(one, found, 4.0, 2.5, met=1, searches=3, suspected=False)
-    first = next(_of_class("backdoors.inversion", finding, {}, ()))
+    first = next(_of_class("backdoors.inversion", finding, {}, (), unit=""))
     (caveat,) = first.caveats
     assert (first.name, first.value, caveat.name) == ("suspected", 0, "nominated")
     assert not caveat.voids
@@ -238,7 +238,7 @@ def screened(bench_of, monkeypatch):
         some = [Trigger(norm, torch.ones(41), torch.ones(41)) for norm in norms]
         return [Found(*one) for one in zip(some, norms, called, strict=True)]
 
-    monkeypatch.setattr(examination, "_searched", searched)
+    monkeypatch.setattr(examination, "searched_once", searched)
     bench = bench_of(*spread(FULL + 1, n=410), kind="tabular")
     return *told(Inversion(pictures=0), bench), bench
 

@@ -3,10 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from planted_digits import patched
 from torch import nn
 
-from dlaudit.backdoors.triggers import KEEP, Search, Trigger, _kept
+from dlaudit.backdoors.forms import Adding, Addition, Covering, Trigger, clipped
+from dlaudit.backdoors.triggers import SLACK, SUCCESS, Search, _kept
 from dlaudit.models.torch_model import TorchModel
 
 
@@ -106,9 +109,10 @@ def test_a_trigger_covers_what_it_masks_and_nothing_else():
 
 def test_only_triggers_that_work_and_are_cheaper_are_kept():
     tried = [[], []]
-    mask, pattern = torch.ones(2, 1), torch.ones(2, 1)
+    search = search_in(switch(), np.zeros((4, 6), dtype=np.float32))
+    parts = (torch.ones(2, 1), torch.ones(2, 1))
     for norms in ((5.0, 5.0), (4.95, 5.0), (4.0, 5.0)):
-        _kept(tried, torch.tensor([True, False]), torch.tensor(norms), mask, pattern)
+        _kept(tried, torch.tensor([True, False]), torch.tensor(norms), search, parts)
     assert [[one.norm for one in of] for of in tried] == [[5.0, 4.0], []]
 
 
@@ -119,7 +123,7 @@ def test_a_candidate_that_was_lucky_on_its_batches_gives_way_to_a_dearer_one_tha
     strong = Trigger(1.0, torch.ones(6), torch.ones(6))
     assert search._first_that_holds([weak, strong], 1, np.arange(50)) is strong
     assert search._first_that_holds([weak], 1, np.arange(50)) is None
-    assert KEEP <= 1
+    assert 0 < SLACK < SUCCESS <= 1
 
 
 def test_a_planted_patch_is_found_where_it_was_planted(twins):
@@ -132,3 +136,53 @@ def test_a_planted_patch_is_found_where_it_was_planted(twins):
     assert trigger.mask.shape == (1, 8, 8)
     stamped = torch.from_numpy(patched(test.x[others]))
     assert (poisoned(stamped).argmax(dim=1) == 3).float().mean() > 0.9
+
+
+def added(x, **given):
+    return search_in(switch(), x, **given)._replace(form=Adding())
+
+
+def test_the_faintest_addition_changes_the_feature_that_decides_and_hardly_another():
+    """All rows lie within [0, 0.3] where 0.5 decides: at least 0.5 must be added, 0.2 would do for some."""
+    x = np.random.default_rng(0).uniform(0, 0.3, (80, 6)).astype(np.float32)
+    search = added(x, steps=300)
+    (overlay,) = search.triggers([1], [np.arange(40)], generators(0))
+    change = overlay.change.numpy()
+    assert change.argmax() == 2
+    assert 0.45 < change[2] < 0.7
+    assert np.abs(np.delete(change, 2)).max() < 0.1
+    assert overlay.norm == pytest.approx(float(np.linalg.norm(change)), abs=1e-4)
+    assert search.called(overlay, 1, np.arange(40, 80)).mean() >= 0.9
+
+
+def test_the_cost_of_an_addition_is_its_length_in_widths_of_the_box():
+    low, high = torch.tensor([0.0, -1.0, 2.0]), torch.tensor([10.0, 1.0, 2.0])
+    parts = (torch.tensor([[3.0, 0.8, 0.0], [0.0, 0.0, 0.0]]),)
+    assert Adding().cost(parts, low, high).tolist() == pytest.approx([(0.09 + 0.16) ** 0.5, 0.0])
+
+
+def test_the_cost_of_a_cover_is_how_much_it_covers():
+    parts = (torch.tensor([[[0.5, 1.0]], [[0.0, 0.25]]]), torch.zeros(2, 3, 1, 2))
+    zero = torch.tensor(0.0)
+    assert Covering().cost(parts, zero, zero).tolist() == [1.5, 0.25]
+
+
+def test_a_sum_stays_in_the_box_and_a_row_outside_is_not_pulled_in():
+    x = torch.tensor([[0.2], [0.9], [1.5], [-0.5]])
+    low, high = torch.tensor(0.0), torch.tensor(1.0)
+    up = clipped(x, torch.tensor([0.4]), low, high).flatten().tolist()
+    assert up == pytest.approx([0.6, 1.0, 1.5, -0.1])
+    none = Addition(0.0, torch.zeros(1), low, high).on(x)
+    assert torch.equal(none, x)
+
+
+@given(st.integers(0, 10_000))
+def test_whatever_is_added_never_leaves_the_box_of_rows_inside(seed):
+    rng = np.random.default_rng(seed)
+    low, high = np.sort(rng.normal(size=(2, 4)), axis=0)
+    x = torch.as_tensor(rng.uniform(low, high, (5, 4)))
+    found = clipped(
+        x, torch.as_tensor(rng.normal(size=4)), torch.as_tensor(low), torch.as_tensor(high)
+    )
+    assert (found >= torch.as_tensor(low)).all()
+    assert (found <= torch.as_tensor(high)).all()
