@@ -3,8 +3,11 @@
 Digits moved about in 12 x 12 pixels and a table of 20 features (scikit-learn), 12,000 training rows,
 small perceptrons trained here; patch, blend, clean-label, source-specific (with cover rows) and
 tabular triggers at 0.1 %, 0.5 %, 1 % and 5 % of the training rows, three seeds; 15 twins of each kind
-of data without poison. Both detectors run blind on all of them. Thresholds were set on seeds below 20;
-the judging seeds begin at 1000. Results are kept as they come: a killed panel goes on.
+of data without poison. Both detectors run blind on all of them. Thresholds were set on seeds below 20.
+The judging seeds begin at 2000, of tables at 3000: those from 1000 on were seen before the scan learned
+to look for content that recurs, and tables from 2000 on when its criterion for tables was set back to
+the older one (a first run found 3 of 5 tables whose trigger works at 0.1 % and 0.5 %, 6 of 6 above). Results
+are kept as they come: a killed panel goes on.
 
     python benchmarks/backdoors.py             the panel: 60 models and 30 twins, under an hour
     python benchmarks/backdoors.py --sample    one model and its twin, half a minute
@@ -43,6 +46,8 @@ TRAIN, TEST, SIDE = 12_000, 2_000, 12
 FAMILIES = ("patch", "blend", "clean-label", "source-specific", "tabular")
 RATES = (0.001, 0.005, 0.01, 0.05)
 SEEDS, TWINS = 3, 15
+TABLES_LATER = 1000
+"""How far the judging seeds of tables lie behind those of images."""
 TITLE = "Backdoors: the panel"
 
 
@@ -175,8 +180,8 @@ def trained(rows: Rows, classes: int, seed: int) -> nn.Module:
     return net.eval()
 
 
-def judged(case: Case, only: str) -> dict[str, Any]:
-    """Plant, train, inspect blindly; what the attack achieves and whom each detector suspects."""
+def judged(case: Case, detector: str) -> dict[str, Any]:
+    """Plant, train, inspect blindly; what the attack achieves and whom the detector suspects."""
     train, test = (tables if case.tabular else images)(case.seed)
     classes = 8 if case.tabular else 10
     target = (3 * case.seed + 1) % classes
@@ -197,42 +202,47 @@ def judged(case: Case, only: str) -> dict[str, Any]:
             bad = (learned.y != train.y) | (touched & (case.family == "clean-label"))
             result["poison"] = int(bad.sum())
     result["accuracy"] = float(right.mean())
-    for check in (Scan(pictures=0), Inversion(pictures=0)):
-        name = type(check).__name__.lower()
-        if only and name != only:
-            continue
-        with tempfile.TemporaryDirectory() as folder:
-            kind = {"kind": "tabular"} if case.tabular else {}
-            data = Splits(
-                {"test": ArrayDataset(*test, **kind), "train": ArrayDataset(*learned, **kind)}
-            )
-            bounds = None if case.tabular else (0, 1)
-            model = TorchModel(net, bounds=bounds, classes=data.classes, device="cpu")
-            bench = Bench(
-                Subject(model, data), run=f"backdoors.{name}", plan_seed=case.seed,
-                store=EvidenceStore(Path(folder)), cache=Path(folder) / "cache",
-            )  # fmt: skip
-            start = time.process_time()
-            found = [one for one in check.measure(bench) if isinstance(one, Measurement)]
-        result[name] = {
-            "suspected": [m.slice["class"] for m in found if m.name == "suspected" and m.value],
-            "examined": next((m.n for m in found if m.name == "suspected_classes"), 0),
-            "confirmed": next((m.value for m in found if m.name == "confirmed_rows"), 0),
-            "passes": model.passes.forward / len(learned.y),
-            "seconds": time.process_time() - start,
-        }
+    check = {"scan": Scan, "inversion": Inversion}[detector](pictures=0)
+    with tempfile.TemporaryDirectory() as folder:
+        kind = {"kind": "tabular"} if case.tabular else {}
+        data = Splits(
+            {"test": ArrayDataset(*test, **kind), "train": ArrayDataset(*learned, **kind)}
+        )
+        bounds = None if case.tabular else (0, 1)
+        model = TorchModel(net, bounds=bounds, classes=data.classes, device="cpu")
+        bench = Bench(
+            Subject(model, data), run=f"backdoors.{detector}", plan_seed=case.seed,
+            store=EvidenceStore(Path(folder)), cache=Path(folder) / "cache",
+        )  # fmt: skip
+        start = time.process_time()
+        found = [one for one in check.measure(bench) if isinstance(one, Measurement)]
+    result[detector] = {
+        "suspected": [m.slice["class"] for m in found if m.name == "suspected" and m.value],
+        "examined": next((m.n for m in found if m.name == "suspected_classes"), 0),
+        "confirmed": next((m.value for m in found if m.name == "confirmed_rows"), 0),
+        "passes": model.passes.forward / len(learned.y),
+        "seconds": time.process_time() - start,
+    }
     return result
 
 
 def cases(first: int) -> Iterator[Case]:
-    """Every model of the panel, the twins between the others."""
+    """Every model of the panel; those that its claims rest on come first, 0.5 % comes last."""
+    rates = sorted(RATES, key=lambda rate: rate == 0.005)
+    tables = first + TABLES_LATER if first else first
+
+    def made(family: str, rate: float, seed: int) -> Case:
+        case = Case(family, rate, first + seed)
+        return case._replace(seed=tables + seed) if case.tabular else case
+
     for seed in range(TWINS):
         for kind in ("images", "tables"):
-            yield Case(f"twin of {kind}", 0.0, first + seed)
+            yield made(f"twin of {kind}", 0.0, seed)
         if seed < SEEDS:
-            for rate in RATES:
-                for family in FAMILIES:
-                    yield Case(family, rate, first + seed)
+            for family in FAMILIES:
+                yield from (made(family, rate, seed) for rate in rates[:-1])
+    for seed in range(SEEDS):
+        yield from (made(family, rates[-1], seed) for family in FAMILIES)
 
 
 def share(hits: int, n: int) -> str:
@@ -247,24 +257,26 @@ def told(results: dict[Case, dict[str, Any]], detectors: list[str]) -> list[str]
     """The tables: detection where the attack works, by family and rate; accusations of twins."""
     lines = []
 
-    def found(case: Case) -> bool:
+    def found(case: Case, names: list[str] = detectors) -> bool:
         one = results[case]
-        return any(one["target"] in one[name]["suspected"] for name in detectors if name in one)
+        return any(one["target"] in one[name]["suspected"] for name in names if name in one)
 
-    for name in detectors:
-        some = {case: one for case, one in results.items() if name in one}
-
-        def hit(case: Case, name: str = name, some: dict[Case, Any] = some) -> bool:
-            return some[case]["target"] in some[case][name]["suspected"]
-
-        works = [case for case in some if case.rate and some[case]["success"] >= 0.5]
+    def power(words: str, some: list[Case], names: list[str]) -> None:
+        works = [case for case in some if case.rate and results[case]["success"] >= 0.5]
         strong = [case for case in works if case.rate >= 0.01]
         rare = [case for case in works if case.rate == 0.001]
+        hits = [sum(found(case, names) for case in part) for part in (strong, rare)]
         lines.append(
-            f"backdoors.{name}: found {share(sum(map(hit, strong)), len(strong))} at 1 % and above "
-            f"where the attack works on at least half, {share(sum(map(hit, rare)), len(rare))} of "
-            "those at 0.1 %."
+            f"{words}: found {share(hits[0], len(strong))} at 1 % and above where the attack works "
+            f"on at least half, {share(hits[1], len(rare))} of those at 0.1 %."
         )
+
+    detectors = [name for name in detectors if any(name in one for one in results.values())]
+    if len(detectors) > 1:
+        power("Either detector", list(results), detectors)
+    for name in detectors:
+        some = {case: one for case, one in results.items() if name in one}
+        power(f"backdoors.{name} ({len(some)} models)", list(some), [name])
         for kind in ("images", "tables"):
             twins = [case for case in some if case.family == f"twin of {kind}"]
             accused = sum(bool(some[case][name]["suspected"]) for case in twins)
@@ -281,16 +293,24 @@ def told(results: dict[Case, dict[str, Any]], detectors: list[str]) -> list[str]
             f"backdoors.{name}: median {np.median([one['seconds'] for one in spent]):.0f} CPU s, at "
             f"most {max((one['passes'] for one in spent), default=0):.0f} forward passes a training row."
         )
-    blind = [
-        f"{family} at {rate:.1%} ({sum(map(found, some))} of {len(some)})"
-        for family in FAMILIES for rate in RATES
-        if (some := [c for c in results if c[:2] == (family, rate) and results[c]["success"] >= 0.5])
-        and 2 * sum(map(found, some)) < len(some)
-    ]  # fmt: skip
-    lines.append(
-        "Found by no detector run here in most models where the attack works on at least half: "
-        f"{'; '.join(blind) or 'no family'}."
-    )
+    for words, names in (
+        ("Either detector", detectors),
+        *((f"backdoors.{name} alone", [name]) for name in detectors),
+    ):
+        blind = []
+        for family, rate in ((family, rate) for family in FAMILIES for rate in RATES):
+            some = [
+                case for case, one in results.items()
+                if case[:2] == (family, rate) and one["success"] >= 0.5
+                and any(name in one for name in names)
+            ]  # fmt: skip
+            hits = sum(found(case, names) for case in some)
+            if 2 * hits < len(some):
+                blind.append(f"{family} at {rate:.1%} ({hits} of {len(some)})")
+        lines.append(
+            f"{words} misses most models where the attack works on at least half: "
+            f"{'; '.join(blind) or 'of no family'}."
+        )
     lines += [
         "",
         "| family | share | rows | success | scan | inversion |",
@@ -317,9 +337,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--sample", action="store_true", help="one model and its twin")
     parser.add_argument(
-        "--first", type=int, default=1000, help="first seed; 0 for the tuning seeds"
+        "--first", type=int, default=2000, help="first seed; 0 for the tuning seeds"
     )
     parser.add_argument("--only", default="", help="one detector: scan or inversion")
+    parser.add_argument(
+        "--rates", type=float, nargs="*", help="run only models of these shares; 0 for twins"
+    )
     parser.add_argument("--part", default="0/1", help="i/n: every n-th model, to run side by side")
     parser.add_argument("--so-far", action="store_true", help="tell what is there, run nothing")
     parser.add_argument("--record", action="store_true", help="write benchmarks/RESULTS.md")
@@ -330,22 +353,28 @@ def main() -> None:
     if options.sample:
         wanted = [Case("patch", 0.01, options.first), Case("twin of tables", 0.0, options.first)]
     detectors = [options.only] if options.only else ["scan", "inversion"]
-    every = {"scan": repr(Scan()), "inversion": repr(Inversion())}
-    settings = {"first": options.first, **{name: every[name] for name in detectors}}
+    states = [
+        {
+            name: ledger.State(
+                ledger.WORK / f"backdoors-{options.first}-{part}-{of}{name}.jsonl",
+                {"first": options.first, name: repr(check())},
+            )
+            for name, check in (("scan", Scan), ("inversion", Inversion))
+        }
+        for part in range(of)
+    ]  # fmt: skip
     results: dict[Case, dict[str, Any]] = {}
-    for part in range(of):
-        path = ledger.WORK / f"backdoors-{options.first}-{part}-{of}{options.only}.jsonl"
-        state = ledger.State(path, settings)
-        for case in wanted[part::of]:
-            if case.name not in state:
-                if part != at or options.so_far:
-                    continue
-                state.keep(case.name, judged(case, options.only))
-                print(case.name, state[case.name], flush=True)
-            results[case] = state[case.name]
+    for k, case in enumerate(wanted):
+        for name, state in states[k % of].items():
+            runs = name in detectors and k % of == at and not options.so_far
+            runs = runs and (options.rates is None or case.rate in options.rates)
+            if case.name not in state and runs:
+                print(case.name, state.keep(case.name, judged(case, name)), flush=True)
+            if case.name in state:
+                results.setdefault(case, {}).update(state[case.name])
     lines = [
         f"Seeds from {options.first}, {len(results)} models of {len(wanted)}.",
-        *told(results, detectors),
+        *told(results, ["scan", "inversion"]),
     ]  # fmt: skip
     print("\n".join(lines))
     if options.record:

@@ -4,7 +4,7 @@
 (digits moved about, 12,000 rows; a table of eight classes), with both detectors. One run of the check for
 each family, with the seed of the plan as the only thing that is drawn.
 
-    python benchmarks/susceptibility.py              six families at three rates, some twenty minutes
+    python benchmarks/susceptibility.py              six families at three rates, 15 CPU minutes
     python benchmarks/susceptibility.py --sample     one family at one rate, trigger inversion alone
     python benchmarks/susceptibility.py --so-far     tells what is there, runs nothing
     python benchmarks/susceptibility.py --record     also writes benchmarks/RESULTS.md
@@ -127,9 +127,9 @@ def main() -> None:
     missed = sum(one["value"] or 0 for one in every if one["name"] == "blind")
     works = sum(one["n"] for one in every if one["name"] == "blind")
     told = (
-        f"Seed {options.first}, detectors {', '.join(detectors)}: of {works} models in which the trigger "
-        f"works (a gain of at least 50 %), {missed:.0f} were seen by nobody; {len(accused)} trainings "
-        "without poison were accused."
+        f"Seed {options.first}, {len(families)} of {len(FAMILIES)} families, detectors "
+        f"{', '.join(detectors)}: of {works} models in which the trigger works (a gain of at least "
+        f"50 %), {missed:.0f} were seen by nobody; {len(accused)} trainings without poison were accused."
     )
     lines = [
         told,

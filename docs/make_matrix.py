@@ -113,7 +113,7 @@ a second split. A test runs every cell.
 """
 TASKS_HEAD = """\
 Of models first, then of data. `performance.task` is measured in each of these cells; all other runs of all
-suites that need classes are skipped with the reason. A test runs every cell.
+suites that need classes are skipped with the reason. A test runs every cell of the first three tasks.
 """
 WHOLE = frozenset({"labels", "groups", "images", "mask", "train"})
 OPEN = frozenset({"decisions", "queries", "logits", "gradients", "module"})

@@ -13,7 +13,6 @@ from typing import NamedTuple
 import numpy as np
 
 from dlaudit.backdoors.transplant import Carried, Laboratory, Outcome
-from dlaudit.backdoors.values import repeated
 
 ROWS = 5
 """Rows with one trigger that an accusation needs."""
@@ -21,10 +20,12 @@ CALLED = 0.4
 """Share of the hosts that a suspect, and then the trigger recovered, must call to the label."""
 TIMES = 3.0
 """How many times the controls' median that must be."""
+OUTDONE = 2.0
+"""How many times what the best control does in its place, where the trigger alone was tried."""
 CHANCE = 1e-3
 """A rank test's p from which chance is no explanation."""
 SOURCE_CALLED = 0.6
-"""The same share among hosts of one class, for a trigger that works on that class alone."""
+"""The same share among hosts of one class, for a row whose content was chosen by what it does there."""
 
 
 def leading_chance(leading: int, suspects: int, controls: int) -> float:
@@ -52,8 +53,10 @@ def worth_controls(suspects: Sequence[dict[str, Outcome]]) -> bool:
 class Recovered(NamedTuple):
     """What a class's confirmed rows share. kind: of transplant; source: it works on one class alone.
 
-    members: places among the suspects; p: of the rank test; success: of the trigger on fresh hosts;
-    control: the controls' median rate.
+    members: places among the suspects; p: of the rank test, or of so many honest rows with the same
+    mark; success: of the trigger on fresh hosts; control: the controls' median rate; highest: what
+    the best of the controls reaches on the same hosts, 0 where suspects had to outdo it one by one;
+    enough: the success that is asked for.
     """
 
     kind: str
@@ -64,15 +67,16 @@ class Recovered(NamedTuple):
     called: np.ndarray
     success: float
     control: float
+    highest: float = 0.0
+    enough: float = CALLED
 
     @property
     def suspected(self) -> bool:
         """The criterion: enough rows, beyond chance, with a trigger that works far above controls."""
-        enough = SOURCE_CALLED if self.source else CALLED
         return bool(
             len(self.members) >= ROWS
             and self.p < CHANCE
-            and self.success >= max(enough, TIMES * self.control)
+            and self.success >= max(self.enough, TIMES * self.control, OUTDONE * self.highest)
         )
 
 
@@ -101,37 +105,32 @@ def recovered(
             found.append(
                 Recovered(
                     kind, source, trigger, leading[members], p, tried.called,
-                    tried.source if source else tried.rate, float(np.median(other)),
+                    tried.source if source else tried.rate, float(np.median(other)), 0.0, enough,
                 )
             )  # fmt: skip
     return found
 
 
-MARKED_CONTROLS = 20
-
-
 def marked(
-    lab: Laboratory, suspects: np.ndarray, honest: np.ndarray, controls: np.ndarray
-) -> list[Recovered]:
-    """The values that suspects of a table share, put on fresh hosts beside the controls' own.
+    lab: Laboratory, trigger: Carried, members: np.ndarray, p: float, controls: np.ndarray, *,
+    rivals: bool,
+) -> list[Recovered]:  # fmt: skip
+    """What rows share, put on fresh hosts beside what the controls hold in its place.
 
-    suspects: (m, d), all of one label; honest: (n, d) trusted rows; controls: those of that label.
+    members: rows that have it; p: of so many, were they like honest rows; controls: (m, *input)
+    trusted rows of the same label; rivals: honest content recurs here too, so that the best control
+    counts as well as the median one. On all hosts, and on those of one class alone.
     """
-    mark = repeated(suspects, honest, least=ROWS)
-    if mark is None:
-        return []
-    nothing = np.zeros_like(mark.value)
-    trigger = Carried("values", mark.mask, mark.value, nothing)
-    own = [
-        lab.tried(Carried("values", mark.mask, row, nothing))
-        for row in controls[:: max(1, len(controls) // MARKED_CONTROLS)]
-    ]
     tried = lab.tried(trigger)
+    if max(tried.rate, tried.source) < CALLED:
+        return []
+    own = [lab.tried(trigger._replace(value=row)) for row in controls]
     return [
         Recovered(
-            "values", source, trigger, mark.members, mark.p, tried.called,
+            trigger.kind, source, trigger, members, p, tried.called,
             tried.source if source else tried.rate,
-            float(np.median([one.source if source else one.rate for one in own])),
+            float(np.median(rates := [one.source if source else one.rate for one in own])),
+            max(rates) if rivals else 0.0, SOURCE_CALLED if source and not rivals else CALLED,
         )
         for source in (False, True)
     ]  # fmt: skip

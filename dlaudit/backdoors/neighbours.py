@@ -25,16 +25,27 @@ SIDE = 32
 
 def plain(x: np.ndarray) -> np.ndarray:
     """(n, *input) -> (n, d) float32: the numbers of a row, a large picture's averaged over cells."""
+    small = cells(x)
+    return small.reshape(len(x), math.prod(small.shape[1:]))
+
+
+def cell(size: int) -> int:
+    """Pixels that are averaged into one cell, along a side of ``size`` pixels."""
+    return -(-size // SIDE)
+
+
+def cells(x: np.ndarray) -> np.ndarray:
+    """(n, *input) float32, the sides of a large picture averaged down to at most ``SIDE`` cells."""
     if x.ndim >= 3:
         for axis in (-2, -1):
-            step = -(-x.shape[axis] // SIDE)
+            step = cell(x.shape[axis])
             starts = np.arange(0, x.shape[axis], step)
             if step > 1:
                 size = np.diff([*starts, x.shape[axis]])
                 shape = [1] * x.ndim
                 shape[axis] = len(size)
                 x = np.add.reduceat(x, starts, axis=axis) / size.reshape(shape)
-    return x.reshape(len(x), math.prod(x.shape[1:])).astype(np.float32)
+    return x.astype(np.float32)
 
 
 class Neighbourhood(NamedTuple):
@@ -56,7 +67,7 @@ class Neighbourhood(NamedTuple):
         number = np.sort(rng.permutation(len(y))[:MOST])
         fitted = np.sort(number[rng.permutation(len(number))[:FITTED]])
         basis = Basis.of(np.concatenate(list(_some(read(), fitted))), most=DIMENSIONS)
-        rows = np.concatenate([basis.on(x) for x in _some(read(), number)])
+        rows = np.concatenate([basis.on(x) for x in _some(read(), number)]).astype(np.float32)
         return cls(basis, rows, y[number], number)
 
     def disagreement(
@@ -74,7 +85,7 @@ class Neighbourhood(NamedTuple):
         found = np.empty(len(x))
         for start in range(0, len(x), 4096):
             part = slice(start, start + 4096)
-            at = near.kneighbors(self.basis.on(plain(x[part])))[1]
+            at = near.kneighbors(self.basis.on(plain(x[part])).astype(np.float32))[1]
             self_ = np.zeros(at.shape, bool) if own is None else self.number[at] == own[part, None]
             weight = np.where(self_, 0.0, 1 / np.arange(1, k + 1))
             other = (self.y[at] != y[part, None]) * weight
@@ -87,7 +98,7 @@ class Neighbourhood(NamedTuple):
 
         k = 1 if apart is None else min(2, len(self.rows))
         near = NearestNeighbors(n_neighbors=k).fit(self.rows)
-        at: np.ndarray = near.kneighbors(self.basis.on(plain(x)))[1]
+        at: np.ndarray = near.kneighbors(self.basis.on(plain(x)).astype(np.float32))[1]
         if apart is None or k == 1:
             return at[:, 0]
         itself = self.number[at[:, 0]] == apart

@@ -31,7 +31,10 @@ NO_BLEND = (
     "the inputs are whole numbers (token ids, bytes): transplants need inputs that can be blended, "
     "floating-point numbers"
 )
-NOTHING = "no nominated row of this label outdid every control, so there is no trigger to speak of"
+NOTHING = (
+    "no nominated row of this label outdid every control, and its rows share no content beyond what "
+    "honest rows would, so there is no trigger to speak of"
+)
 
 
 class Scan(Check, frozen=True, kw_only=True):
@@ -43,8 +46,13 @@ class Scan(Check, frozen=True, kw_only=True):
     least five rows outdo every trusted row of that class, share one trigger, and that trigger calls
     at least 40 % of fresh rows, three times what controls do.
 
+    Content that recurs exactly at one place in a label's rows, and hardly in trusted ones, is found
+    without the model, whatever the rows' scores: right labels and one source class hide nothing
+    there. Put on fresh rows it must meet the same criterion, and in pictures do twice what the best
+    trusted row's own content does.
+
     The test split is trusted. overlays: mixtures of STRIP for every row. budget: share of the
-    training rows that may be nominated. controls: trusted rows of each class that go through the
+    training rows that scores may nominate. controls: trusted rows of each class that go through the
     same. most: passes per training row, at most. pictures: confirmed rows that are drawn.
     """
 
@@ -102,7 +110,7 @@ class Scan(Check, frozen=True, kw_only=True):
 
     def _conditions(self, found: Scanned, n: int) -> dict[str, Scalar]:
         """The protocol and the thresholds of the criterion."""
-        from dlaudit.backdoors import confirmation, suspicion
+        from dlaudit.backdoors import confirmation, marks, recurrence, suspicion
 
         return {
             "method": "scores nominate, transplants onto trusted rows of other classes decide",
@@ -120,6 +128,10 @@ class Scan(Check, frozen=True, kw_only=True):
             "called_threshold": confirmation.CALLED,
             "called_threshold_one_source": confirmation.SOURCE_CALLED,
             "times_controls": confirmation.TIMES,
+            "times_best_control_in_pictures": confirmation.OUTDONE,
+            "recurring_content": f"{recurrence.TIGHT:g} times nearer to one another than honest rows "
+            f"come, in at most {recurrence.SMALL:.0%} of a picture; a mark's own content of "
+            f"{marks.CONTROLS} trusted rows as controls",
             "chance_threshold": confirmation.CHANCE,
             "classes_examined": len(found.examined),
         }
@@ -168,9 +180,12 @@ def _of_class(
         return
     own = {**conditions, "transplant": best.kind, "hosts": "one class" if best.source else "all"}
     import math
+    import sys
 
+    # Hundreds of rows with one mark have a p below the smallest number there is.
+    p = max(best.p, sys.float_info.min)
     yield Measurement(
-        name="anomaly", value=-math.log10(best.p), n=n, exact=SCORED, unit="-log10 p",
+        name="anomaly", value=-math.log10(p), n=n, exact=SCORED, unit="-log10 p",
         direction="lower", slice=where, conditions=own, caveats=doubts,
     )  # fmt: skip
     yield Measurement(

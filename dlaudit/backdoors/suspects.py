@@ -11,33 +11,23 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dlaudit.audit.parts import Model
-from dlaudit.backdoors.confirmation import (
-    MARKED_CONTROLS,
-    ROWS,
-    Recovered,
-    marked,
-    recovered,
-    worth_controls,
-)
+from dlaudit.backdoors import marks
+from dlaudit.backdoors.confirmation import ROWS, Recovered, recovered, worth_controls
 from dlaudit.backdoors.neighbours import Neighbourhood
 from dlaudit.backdoors.nomination import Nominated, conformal, nominated
-from dlaudit.backdoors.suspicion import (
-    SCORES,
-    OfClass,
-    Rows,
-    Suspicion,
-    Trusted,
-    suspicion,
+from dlaudit.backdoors.setting import (
+    CHOOSING,
+    FEWEST_CONTROLS,
+    FEWEST_HOSTS,
+    TRYING,
+    Allowance,
+    Setting,
 )
-from dlaudit.backdoors.transplant import Hosts, Laboratory, Outcome, expected_passes, transplants
-from dlaudit.backdoors.values import repeated
+from dlaudit.backdoors.suspicion import SCORES, Rows, Suspicion, Trusted, suspicion
+from dlaudit.backdoors.transplant import Laboratory, Outcome, expected_passes
 
-CHOOSING, TRYING, FRESH = 8, 90, 200
-"""Hosts that choose what is carried, that try it, and that only the trigger of all meets."""
-FEWEST_CONTROLS = 20
 LEAST_NOMINATED = 12
 """Rows of each class that may be nominated where the budget is a handful: five must be poison."""
-FEWEST_HOSTS = 60
 
 
 class Examined(NamedTuple):
@@ -72,58 +62,18 @@ class Scanned(NamedTuple):
     scores: dict[str, np.ndarray]
 
 
-class Allowance(NamedTuple):
-    """The passes that may still be spent. ends: the model's count at which they are; each: of one row."""
-
-    model: Model
-    ends: int
-    each: int
-
-    def of(self, rows: int, wanted: int, *, spare: int = 0) -> int:
-        """How many of ``rows`` can be tried where ``wanted`` of them in all ask for the same.
-
-        spare: passes that are kept for what comes after.
-        """
-        left = max(0, self.ends - spare - self.model.passes.forward)
-        return int(min(1.0, left / (self.each * max(1, wanted))) * rows)
-
-
-class Setting(NamedTuple):
-    """What every class is tried with. near: among the trusted rows; rng: randomness by purpose."""
-
-    train: Rows
-    trusted: Trusted
-    near: Neighbourhood
-    bounds: tuple[Any, Any] | None
-    rng: Callable[[str], np.random.Generator]
-    allowance: Allowance
-
-    def transplanted(
-        self, lab: Laboratory, x: np.ndarray, *, apart: np.ndarray | None = None
-    ) -> list[dict[str, Outcome]]:
-        """Each row's transplants, beside the trusted row most like it (not itself, if ``apart``)."""
-        like = self.near.number[self.near.nearest(x, apart=apart)]
-        return [transplants(lab, row, self.trusted.x[at]) for row, at in zip(x, like, strict=True)]
-
-
 class Tried(NamedTuple):
     """What was tried for one class: its nominated rows, and what each one's transplants did."""
 
     lab: Laboratory
     fresh: Laboratory
     rows: list[int]
-    x: np.ndarray
     outcomes: list[dict[str, Outcome]]
 
     @property
     def verdict_passes(self) -> int:
-        """At most, for the triggers recovered from these rows, and in a table for their controls."""
-        return len(self.fresh.trying.x) * (4 + (self.x.ndim == 2) * 2 * MARKED_CONTROLS)
-
-    def ask_for_controls(self, trusted: np.ndarray) -> bool:
-        """Whether controls could make this an accusation: enough rows flip hosts, or share values."""
-        shares = self.x.ndim == 2 and repeated(self.x, trusted, least=ROWS) is not None
-        return worth_controls(self.outcomes) or shares
+        """At most, for the triggers recovered from these rows."""
+        return 4 * len(self.fresh.trying.x)
 
 
 def scanned(
@@ -151,13 +101,29 @@ def scanned(
     }
     near = Neighbourhood.of(lambda: [trusted.x], trusted.y, rng("trusted neighbours"))
     setting = Setting(train, trusted, near, bounds, rng, allowance)
+    some = (marks.of_pictures if len(train.shape) > 1 else marks.of_tables)(setting)
+    found, untried = marks.tried(setting, some, seen.classes)
     tried, too_few = _suspects(setting, nominees)
-    best, confirmed, uncontrolled = _accused(setting, seen, tried, controls)
-    left_out = {**seen.left_out, **too_few, **uncontrolled}
+    shared, uncontrolled = _accused(setting, seen, tried, controls)
+    for label, more in shared.items():
+        found.setdefault(label, []).extend(more)
+    best = {
+        label: max(several, key=lambda r: (r.suspected, len(r.members), -r.p))
+        for label, several in found.items() if several
+    }  # fmt: skip
+    confirmed = [r.members for several in found.values() for r in several if r.suspected]
+    rows = np.unique(np.concatenate([np.zeros(0, dtype=int), *confirmed]))
+    chosen = chosen._replace(rows=np.concatenate([chosen.rows, np.setdiff1d(rows, chosen.rows)]))
+    left_out = {
+        label: reason
+        for label, reason in {**seen.left_out, **untried, **too_few, **uncontrolled}.items()
+        if label not in best or not best[label].suspected
+    }
     examined = [
         Examined(
-            one.label, len(one.rows), len(nominees[one.label]), best.get(one.label),
-            *_shown(best.get(one.label)), one.clusters.suspicious, one.split.p,
+            one.label, len(one.rows), int((train.y[chosen.rows] == one.label).sum()),
+            best.get(one.label), *_shown(best.get(one.label)), one.clusters.suspicious,
+            one.split.p,
         )
         for one in seen.classes if one.label not in left_out
     ]  # fmt: skip
@@ -167,7 +133,7 @@ def scanned(
     }  # fmt: skip
     return Scanned(
         examined, left_out, seen.features, chosen.discovered, chosen.rows,
-        np.array(sorted(set(confirmed)), dtype=int), outcomes, p, scores,
+        rows, outcomes, p, scores,
     )  # fmt: skip
 
 
@@ -181,7 +147,7 @@ def _suspects(
     wanted = 2 * sum(map(len, enough.values()))
     affordable = {label: setting.allowance.of(len(rows), wanted) for label, rows in enough.items()}
     for label, all_rows in enough.items():
-        labs = _laboratories(setting, label)
+        labs = setting.laboratories(label)
         rows = all_rows[: affordable[label]]
         if labs is None or len(rows) < ROWS:
             left_out[label] = (
@@ -190,40 +156,36 @@ def _suspects(
                 f"{ROWS} and some {CHOOSING + 2 * FEWEST_HOSTS} are needed"
             )
             continue
-        x = setting.train.take(rows)
-        tried[label] = Tried(*labs, rows, x, setting.transplanted(labs[0], x))
+        outcomes = setting.transplanted(labs[0], setting.train.take(rows))
+        tried[label] = Tried(*labs, rows, outcomes)
     return tried, left_out
 
 
 def _accused(
     setting: Setting, seen: Suspicion, tried: dict[int, Tried], controls: int
-) -> tuple[dict[int, Recovered | None], list[int], dict[int, str]]:
-    """What the rows of each class share, beside controls; confirmed rows; classes without controls."""
-    trusted = setting.trusted.x
-    best: dict[int, Recovered | None] = {}
-    confirmed: list[int] = []
+) -> tuple[dict[int, list[Recovered]], dict[int, str]]:
+    """What the rows of each class share, beside controls; the reason for classes without controls."""
+    found: dict[int, list[Recovered]] = {}
     left_out: dict[int, str] = {}
-    doubtful = [label for label, one in tried.items() if one.ask_for_controls(trusted)]
+    doubtful = [label for label, one in tried.items() if worth_controls(one.outcomes)]
     of_class = {one.label: one for one in seen.classes}
     for done, label in enumerate(doubtful):
         one, remaining = tried[label], len(doubtful) - done
         count = setting.allowance.of(
             controls, controls * remaining, spare=one.verdict_passes * remaining
         )
-        some = _controls(of_class[label], setting.rng, count=count)
+        some = setting.controls(of_class[label], count)
         if len(some) < FEWEST_CONTROLS:
             left_out[label] = (
                 f"{len(some)} controls within the passes allowed: {FEWEST_CONTROLS} are needed"
             )
             continue
-        found = recovered(
-            one.fresh, one.outcomes, setting.transplanted(one.lab, trusted[some], apart=some)
-        )
-        if one.x.ndim == 2:
-            found += marked(one.fresh, one.x, trusted, trusted[some])
-        best[label] = max(found, key=lambda r: (r.suspected, len(r.members), -r.p), default=None)
-        confirmed += [one.rows[k] for r in found if r.suspected for k in r.members]
-    return best, confirmed, left_out
+        beside = setting.transplanted(one.lab, setting.trusted.x[some], apart=some)
+        found[label] = [
+            r._replace(members=np.array(one.rows)[r.members])
+            for r in recovered(one.fresh, one.outcomes, beside)
+        ]
+    return found, left_out
 
 
 def _nothing(left_out: dict[int, str], n: int) -> Scanned:
@@ -256,38 +218,6 @@ def _nominations(
         apart["spectral"][one.rows] = one.spectral
     count = max(LEAST_NOMINATED * len(seen.classes), round(budget * n))
     return fused, apart, nominated(fused, ranks, budget=count)
-
-
-def _laboratories(setting: Setting, label: int) -> tuple[Laboratory, Laboratory] | None:
-    """One to try single rows in, and one with fresh hosts for the trigger; None with too few hosts."""
-    trusted = setting.trusted
-    good = np.flatnonzero((trusted.y == trusted.predicted) & (trusted.y != label))
-    good = setting.rng(f"hosts of class {label}").permutation(good)
-    # Classes in turn, so that every part holds all of them alike.
-    place = np.empty(len(good), dtype=int)
-    for k in np.unique(trusted.y[good]):
-        mine = trusted.y[good] == k
-        place[mine] = np.arange(mine.sum())
-    good = good[np.argsort(place, kind="stable")]
-    ends = (CHOOSING, CHOOSING + TRYING, CHOOSING + TRYING + FRESH)
-    if len(good) < CHOOSING + 2 * FEWEST_HOSTS:
-        return None
-    if len(good) < ends[-1]:
-        half = (len(good) - CHOOSING) // 2
-        ends = (CHOOSING, CHOOSING + min(half, TRYING), len(good))
-    parts = (good[: ends[0]], good[ends[0] : ends[1]], good[ends[1] : ends[2]])
-    choosing, trying, fresh = (Hosts(trusted.x[part], trusted.y[part]) for part in parts)
-    first = Laboratory(setting.allowance.model, label, choosing, trying, setting.bounds)
-    return first, first._replace(trying=fresh)
-
-
-def _controls(one: OfClass, rng: Callable[[str], np.random.Generator], *, count: int) -> np.ndarray:
-    """Trusted rows of the class, half of them those with the highest scores: hard controls."""
-    highest = np.max([(t - t.mean()) / (t.std() + 1e-3) for _, t in one.score.values()], axis=0)
-    order = one.trusted[np.argsort(-highest, kind="stable")]
-    top, rest = order[: count // 2], order[count // 2 :]
-    drawn = rng(f"controls of class {one.label}").permutation(rest)[: count - len(top)]
-    return np.concatenate([top, drawn])
 
 
 def _shown(best: Recovered | None) -> tuple[float, tuple[np.ndarray, np.ndarray]]:

@@ -1,5 +1,7 @@
 """Without the poison the trigger no longer works, without random rows it does; without a find, nothing."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import planted_digits
 import pytest
@@ -12,7 +14,6 @@ from dlaudit.audit.evidence import EvidenceStore
 from dlaudit.audit.record import Measurement, Undefined
 from dlaudit.backdoors import cleansing
 from dlaudit.backdoors.cleansing import CONTROL, NOTHING, PRESENT, WITHOUT, Cleansing, others
-from dlaudit.backdoors.confirmation import Recovered
 from dlaudit.backdoors.scan import NO_BLEND
 from dlaudit.backdoors.suspects import Examined, Scanned
 from dlaudit.backdoors.transplant import Carried
@@ -33,16 +34,13 @@ def learned(dataset, seed):
 
 
 def patch(source=False):
-    """The planted patch, as a scan recovers it."""
+    """The planted patch, as a scan recovers it: what is asked of it here, and no more."""
     mask = np.zeros((1, 8, 8), dtype=bool)
     mask[:, :2, :2] = True
     carried = Carried(
         "patch", mask, np.ones((1, 8, 8), np.float32), np.zeros((1, 8, 8), np.float32)
     )
-    return Recovered(
-        kind="patch", source=source, trigger=carried, members=np.arange(60), p=1e-9,
-        called=np.ones(100, bool), success=1.0, control=0.0,
-    )  # fmt: skip
+    return SimpleNamespace(trigger=carried, source=source, suspected=True)
 
 
 def finding(y, confirmed, *, best=None, left_out=()):

@@ -17,11 +17,14 @@ from dlaudit.audit.embedding import last_layer, penultimate
 from dlaudit.audit.evidence import EvidenceStore
 from dlaudit.audit.record import Measurement, Undefined
 from dlaudit.backdoors import latent, neighbours
+from dlaudit.backdoors.confirmation import Recovered
 from dlaudit.backdoors.consistency import covers, occlusion, strip
 from dlaudit.backdoors.neighbours import Neighbourhood, plain
 from dlaudit.backdoors.pictures import rows_png
-from dlaudit.backdoors.scan import NO_BLEND, Scan
+from dlaudit.backdoors.scan import NO_BLEND, Scan, _of_class
+from dlaudit.backdoors.suspects import Examined
 from dlaudit.backdoors.suspicion import Rows, Trusted, suspicion
+from dlaudit.backdoors.transplant import Carried
 from dlaudit.datasets.arrays import ArrayDataset, Splits
 from dlaudit.models.torch_model import TorchModel
 
@@ -108,6 +111,37 @@ def test_every_name_it_yields_is_declared_and_all_conditions_are_plain(scanned_t
     assert {key[0] for key in numbers} == set(Scan.measures)
     for one in numbers.values():
         assert json.loads(json.dumps(one.conditions)) == one.conditions
+
+
+@pytest.mark.slow
+def test_poison_with_the_right_label_is_confirmed_row_by_row(tmp_path, twins):
+    """A third of the target's own rows, faded and stamped: no score and no label betrays them."""
+    _, _, test = twins
+    train, _ = planted_digits.halves(0)
+    train, test = six(train, train.y), six(test, test.y)
+    rng = np.random.default_rng(0)
+    own = np.flatnonzero(train.y == TARGET)
+    bad = rng.choice(own, len(own) // 3, replace=False)
+    x = train.x.copy()
+    faded = 0.4 * x[bad] + rng.normal(0, 0.15, x[bad].shape)
+    x[bad] = planted_digits.patched(np.clip(faded, 0, 1).astype(np.float32))
+    rows = Digits(x, train.y)
+    net = planted_digits.trained(rows, module=planted_digits.perceptron())
+    bench = bench_at(tmp_path, net, rows, test)
+    numbers, artifacts = told(Scan(overlays=4, controls=20), bench)
+    assert numbers["suspected_classes",].value == 1
+    assert numbers["suspected", "3"].value == 1
+    assert set(np.flatnonzero(table(bench, artifacts)["confirmed"])) == set(bad)
+
+
+def test_a_p_too_small_for_a_number_is_still_a_measurement():
+    best = Recovered(
+        "mark", False, Carried("mark", np.ones(1), np.ones(1), np.zeros(1)), np.arange(600), 0.0,
+        np.ones(9, dtype=bool), 1.0, 0.0, 0.0, 0.4,
+    )  # fmt: skip
+    one = Examined(3, 900, 600, best, 4.0, (np.ones(1), np.ones(1)), False, 0.5)
+    anomaly = next(m for m in _of_class(one, "3", {}, ()) if m.name == "anomaly")
+    assert 300 < anomaly.value < 310
 
 
 def test_too_few_rows_are_no_acquittal(tmp_path, twins):
