@@ -16,7 +16,8 @@ from dlaudit.audit.parts import Model
 from dlaudit.errors import nearest
 from dlaudit.models import airlock
 from dlaudit.models.declared import checked_batch, checked_bounds, checked_classes, checked_task
-from dlaudit.models.torch_files import SHOWN, chosen_device, refuse_nonfinite
+from dlaudit.models.state_dicts import SHOWN, refuse_nonfinite
+from dlaudit.models.torch_files import chosen_device
 
 if TYPE_CHECKING:
     from torch import nn

@@ -140,7 +140,7 @@ def main(weights: str, folder: str, seconds: str, factory: str) -> None:
     import torch
     from safetensors.torch import save_file
 
-    from dlaudit.models.torch_files import tensors_of
+    from dlaudit.models.state_dicts import tensors_of
 
     named_function(Path(), factory, field="file")
     out, size = Path(folder), Path(weights).stat().st_size

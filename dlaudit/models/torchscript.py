@@ -22,7 +22,8 @@ from dlaudit.models.declared import (
     checked_digests,
     checked_task,
 )
-from dlaudit.models.torch_files import chosen_device, refuse_nonfinite
+from dlaudit.models.state_dicts import refuse_nonfinite
+from dlaudit.models.torch_files import chosen_device
 
 BATCH = 512
 
