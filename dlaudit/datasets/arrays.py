@@ -64,23 +64,11 @@ class ArrayDataset(Dataset):
         }
         self._columns = dict(columns or {})
         self._mask, self._truth = mask, truth
-        lengths = {"id": self._id, **self._groups, **self._columns}
-        if mask is not None:
-            lengths["mask"] = mask
-        if truth is not None:
-            lengths["truth"] = truth.rows
-            classes = truth.classes
-        for key, column in lengths.items():
-            if len(column) != n:
-                message = f"{name}: field {key!r}: expected {n} rows as in x, got {len(column)}"
-                raise LoadError(message)
-        unique, counts = np.unique(self._id, return_counts=True)
-        if len(unique) < n:
-            twice = str(unique[counts > 1][0])
-            message = (
-                f"{name}: field 'id': expected one row per id, got {counts.max()} rows of {twice!r}"
-            )
-            raise LoadError(message)
+        classes = truth.classes if truth is not None else classes
+        refuse_misfits(name, n, {**self._groups, **self._columns})
+        others = {"id": self._id, "mask": mask, "truth": None if truth is None else truth.rows}
+        refuse_misfits(name, n, others)
+        refuse_repeated(name, self._id)
         found = int(self._y.max()) + 1 if n else 0
         self.classes = tuple(classes) or tuple(str(i) for i in range(found))
         if found > len(self.classes):
@@ -95,16 +83,23 @@ class ArrayDataset(Dataset):
         words |= {"groups"} if self._groups else set()
         words |= {"mask"} if mask is not None else set()
         self.offers = frozenset(words)
-        counts_by_class = np.bincount(self._y, minlength=len(self.classes))[: len(self.classes)]
-        if truth is not None:
-            counts_by_class = np.array(truth.counts)
+        described = self._described(x, quantity) | (facts or {})
+        self.card = Card(
+            name=name, fingerprint=fingerprint or self._content_digest(), facts=described
+        )
+
+    def _described(self, x: np.ndarray, quantity: str) -> dict[str, Any]:
+        """What the card says of the samples: shape, kind, classes and groups with their counts."""
+        counted = np.bincount(self._y, minlength=len(self.classes))[: len(self.classes)]
+        if self._truth is not None:
+            counted = np.array(self._truth.counts)
         described = {
-            "n": n,
+            "n": len(x),
             "shape": list(x.shape[1:]),
             "dtype": str(x.dtype),
             "kind": self.kind,
             "classes": list(self.classes),
-            "class_counts": [int(count) for count in counts_by_class],
+            "class_counts": [int(count) for count in counted],
             "groups": {
                 key: {
                     str(v): int(c)
@@ -112,13 +107,10 @@ class ArrayDataset(Dataset):
                 }
                 for key, column in self._groups.items()
             },
-            **({"quantity": quantity} if quantity else {}),
-            **({"task": truth.task} if truth else {}),
-            **(facts or {}),
         }
-        self.card = Card(
-            name=name, fingerprint=fingerprint or self._content_digest(), facts=described
-        )
+        described |= {"quantity": quantity} if quantity else {}
+        described |= {"task": self._truth.task} if self._truth is not None else {}
+        return described
 
     def batches(self, split: str = "test") -> Iterator[Batch]:
         """See ``Dataset.batches``; the only split is ``test``."""
@@ -152,6 +144,25 @@ class ArrayDataset(Dataset):
         arrays |= {f"group_{key}": column for key, column in self._groups.items()}
         arrays |= {f"column_{key}": np.asarray(column) for key, column in self._columns.items()}
         return fingerprint((key, array_digest(value)) for key, value in arrays.items())
+
+
+def refuse_misfits(name: str, n: int, columns: Mapping[str, Any]) -> None:
+    """Raise LoadError unless every column that is there has n rows."""
+    for key, column in columns.items():
+        if column is not None and len(column) != n:
+            message = f"{name}: field {key!r}: expected {n} rows as in x, got {len(column)}"
+            raise LoadError(message)
+
+
+def refuse_repeated(name: str, ids: np.ndarray) -> None:
+    """Raise LoadError unless every id stands once."""
+    unique, counts = np.unique(ids, return_counts=True)
+    if len(unique) < len(ids):
+        twice = str(unique[counts > 1][0])
+        message = (
+            f"{name}: field 'id': expected one row per id, got {counts.max()} rows of {twice!r}"
+        )
+        raise LoadError(message)
 
 
 def group_names(column: np.ndarray) -> np.ndarray:
