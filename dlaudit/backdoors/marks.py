@@ -28,6 +28,8 @@ WIDTHS = (0.01, 0.001)
 """How near values of a table lie that crowd, in standard deviations: exact ones stand out in the finer."""
 CROWDED = 60
 """Rows of each label of a table that are compared with one another."""
+PART = 8
+"""A mark takes at most this part of the passes that are left: nominated rows are tried after it."""
 SHOWN = 200
 """Carriers whose median is the content of a mark in full resolution."""
 
@@ -114,8 +116,9 @@ def tried(
         one, labs = of_class.get(mark.label), setting.laboratories(mark.label)
         if one is None:
             continue  # left out already, with too few rows
-        hosts = 0 if labs is None else len(labs[1].trying.x)
         controls = setting.controls(one, CONTROLS)
+        affordable = max(FEWEST_HOSTS, setting.allowance.left // PART // (1 + len(controls)))
+        hosts = 0 if labs is None else min(len(labs[1].trying.x), affordable)
         cost = (1 + len(controls)) * hosts
         if labs is None or len(controls) < FEWEST_CONTROLS or cost > setting.allowance.left:
             left_out[mark.label] = (
@@ -128,7 +131,12 @@ def tried(
         rivals = mark.trigger.kind == "mark"
         found.setdefault(mark.label, []).extend(
             marked(
-                labs[1], mark.trigger, mark.rows, mark.p, setting.trusted.x[controls], rivals=rivals
+                labs[1].first(hosts),
+                mark.trigger,
+                mark.rows,
+                mark.p,
+                setting.trusted.x[controls],
+                rivals=rivals,
             )
         )
     return found, left_out

@@ -143,9 +143,14 @@ def _suspects(
     """Transplants of every class's nominated rows; also the reason for each class without them."""
     tried, left_out = {}, {}
     enough = {label: rows for label, rows in nominees.items() if len(rows) >= ROWS}
-    # Half of what is left for suspects: controls come after, where suspects ask for them.
-    wanted = 2 * sum(map(len, enough.values()))
-    affordable = {label: setting.allowance.of(len(rows), wanted) for label, rows in enough.items()}
+    # Half of what is left for suspects: controls come after, where suspects ask for them. Where that
+    # is too little for every class, the fewest rows, if the fewest controls of a class remain.
+    allowance, wanted = setting.allowance, 2 * sum(map(len, enough.values()))
+    fewest = (ROWS * len(enough) + FEWEST_CONTROLS) * allowance.each
+    least = ROWS if fewest <= allowance.left else 0
+    affordable = {
+        label: max(least, allowance.of(len(rows), wanted)) for label, rows in enough.items()
+    }
     for label, all_rows in enough.items():
         labs = setting.laboratories(label)
         rows = all_rows[: affordable[label]]

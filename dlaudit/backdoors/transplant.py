@@ -66,6 +66,10 @@ class Laboratory(NamedTuple):
     trying: Hosts
     bounds: tuple[np.ndarray, np.ndarray] | None
 
+    def first(self, hosts: int) -> Laboratory:
+        """The same with only so many fresh hosts."""
+        return self._replace(trying=Hosts(self.trying.x[:hosts], self.trying.y[:hosts]))
+
     def probability(self, x: np.ndarray) -> np.ndarray:
         """Of the label, for each row of x."""
         found = [
