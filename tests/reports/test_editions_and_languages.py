@@ -144,6 +144,11 @@ def test_no_sentence_of_the_report_stays_english(tmp_path):
         assert [one for one in left if not ALIKE.fullmatch(one)] == []
 
 
+def test_every_suite_has_a_german_name_and_question():
+    told = [text for words in wording.SUITES.values() for text in (words.title, words.question)]
+    assert [text for text in told if translator("de")(text) == text] == []
+
+
 def test_numbers_stay_where_they_are_in_other_languages(tmp_path):
     """Digits of own text, in their order, are those of the English page: no number is lost or moved."""
     record = story(tmp_path)
