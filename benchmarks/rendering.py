@@ -134,7 +134,7 @@ def main() -> None:
         command = [sys.executable, "-m", "dlaudit", "report", str(asked.run), "-o", os.devnull]
         clock, _ = timed(lambda: subprocess.run(command, check=True, capture_output=True), repeats)
         lines.append(
-            f"`dlaudit report` of {asked.run}: {clock:.2f} s, goal under {COMMAND_GOAL:g}."
+            f"`dlaudit report` of {asked.run.name}: {clock:.2f} s, goal under {COMMAND_GOAL:g}."
         )
     lines.append(f"slower than {GOAL:g} CPU seconds: {', '.join(slow) or 'none'}.")
     print("\n".join(lines))
