@@ -51,6 +51,7 @@ def audited(tmp_path_factory: pytest.TempPathFactory, plug: Path) -> dict[str, P
     return runs
 
 
+@pytest.mark.slow
 def test_every_executor_measures_the_same(audited: dict[str, Path]) -> None:
     first = lasting(audited["inline"])
     measured = [run for run in stored(audited["inline"]).runs if isinstance(run.outcome, Measured)]
@@ -59,6 +60,7 @@ def test_every_executor_measures_the_same(audited: dict[str, Path]) -> None:
         assert lasting(run) == first, name
 
 
+@pytest.mark.slow
 def test_evidence_is_the_same_to_the_byte(audited: dict[str, Path]) -> None:
     def evidence(run: Path) -> dict[str, str]:
         return {name: sha for name, sha in digests(run).items() if name.startswith("evidence/")}
@@ -68,6 +70,7 @@ def test_evidence_is_the_same_to_the_byte(audited: dict[str, Path]) -> None:
     assert all(one == found[0] for one in found)
 
 
+@pytest.mark.slow
 def test_a_crash_is_told_in_the_same_words(audited: dict[str, Path]) -> None:
     for run in audited.values():
         (outcome,) = [one.outcome for one in stored(run).runs if one.id == "bad"]
@@ -76,6 +79,7 @@ def test_a_crash_is_told_in_the_same_words(audited: dict[str, Path]) -> None:
         assert str(run.parent) not in outcome.traceback
 
 
+@pytest.mark.slow
 def test_the_record_says_what_isolated_its_jobs(audited: dict[str, Path]) -> None:
     said = {name: stored(run).environment["executor"] for name, run in audited.items()}
     assert said["inline"] == {"name": "inline", "isolated": False, "slots": 1}

@@ -390,6 +390,7 @@ def described_columns() -> dict[str, set[str]]:
     return found
 
 
+@pytest.mark.slow
 def test_every_column_of_every_table_of_evidence_is_described(audited):
     record = read_record((audited / "record.json").read_bytes())
     kept = [one.artifact for one in record.answers]

@@ -56,6 +56,7 @@ def test_one_step_on_the_certified_network_gives_the_published_error(
     assert result.one("robust_accuracy").value == pytest.approx(0.961, abs=0.0005)
 
 
+@pytest.mark.slow
 def test_pgd_on_the_certified_network_lies_between_its_certificate_and_the_published_attack(
     truths: Path, mnist: Any, attacked: Callable[..., Any]
 ) -> None:

@@ -284,6 +284,7 @@ def planted(tmp_path: Path, plug: Path) -> Callable[..., dict[str, Done]]:
     return perform
 
 
+@pytest.mark.slow
 def test_what_a_worker_prints_closes_or_garbles_disturbs_nobody(
     planted: Callable[..., dict[str, Done]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

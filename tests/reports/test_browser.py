@@ -38,7 +38,11 @@ elif not (BROWSER / "node_modules" / "axe-core").is_dir():
 else:
     MISSING = ""
 
-pytestmark = [pytest.mark.browser, pytest.mark.skipif(bool(MISSING), reason=MISSING)]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.browser,
+    pytest.mark.skipif(bool(MISSING), reason=MISSING),
+]
 
 
 GUIDE = Path(__file__).parents[2] / "docs" / "reading-the-report.md"
