@@ -169,10 +169,15 @@ def trained(rows: Rows, classes: int, seed: int) -> nn.Module:
             nn.Flatten(), nn.Linear(rows.x[0].size, 128), nn.ReLU(), nn.Linear(128, 64), nn.ReLU(),
             nn.Linear(64, classes),
         )  # fmt: skip
+    return fitted(net, rows, seed, epochs=10)
+
+
+def fitted(net: nn.Module, rows: Rows, seed: int, *, epochs: int) -> nn.Module:
+    """The net after so many epochs of Adam."""
     generator = torch.Generator().manual_seed(seed)
     x, y = torch.from_numpy(rows.x), torch.from_numpy(rows.y)
     optimiser = torch.optim.Adam(net.parameters(), lr=2e-3)
-    for _ in range(10):
+    for _ in range(epochs):
         for some in torch.split(torch.randperm(len(y), generator=generator), 128):
             optimiser.zero_grad()
             torch.autograd.backward(cross_entropy(net(x[some]), y[some]))

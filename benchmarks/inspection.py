@@ -26,7 +26,6 @@ import ledger
 import numpy as np
 import torch
 from torch import nn
-from torch.nn.functional import cross_entropy
 
 from dlaudit.audit.bench import Bench, Subject
 from dlaudit.audit.evidence import EvidenceStore
@@ -72,15 +71,7 @@ def convolutional(rows: panel.Rows, seed: int) -> nn.Module:
             nn.Conv2d(12, 24, 3, padding=1), nn.BatchNorm2d(24), nn.ReLU(), nn.MaxPool2d(2),
             nn.Flatten(), nn.Linear(24 * 9, 64), nn.ReLU(), nn.Linear(64, 10),
         )  # fmt: skip
-    generator = torch.Generator().manual_seed(seed)
-    x, y = torch.from_numpy(rows.x), torch.from_numpy(rows.y)
-    optimiser = torch.optim.Adam(net.parameters(), lr=2e-3)
-    for _ in range(3):
-        for some in torch.split(torch.randperm(len(y), generator=generator), 128):
-            optimiser.zero_grad()
-            torch.autograd.backward(cross_entropy(net(x[some]), y[some]))
-            optimiser.step()
-    return net.eval()
+    return panel.fitted(net, rows, seed, epochs=3)
 
 
 class Made(NamedTuple):

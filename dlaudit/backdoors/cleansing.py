@@ -82,7 +82,7 @@ class Cleansing(Check, frozen=True, kw_only=True):
         from dlaudit.audit.bench import rows
 
         train, test = bench.whole("train"), bench.whole("test")
-        found = _scanned(self, bench, train, test)
+        found = _scanned(self, bench, train)
         reason = found if isinstance(found, str) else _nothing(found, train.y, bench.classes)
         if isinstance(found, str) or reason:
             yield from (Undefined(name=name, reason=str(reason)) for name in self.measures)
@@ -137,26 +137,15 @@ def others(y: np.ndarray, confirmed: np.ndarray, rng: np.random.Generator) -> np
     return np.sort(np.concatenate(drawn))
 
 
-def _scanned(check: Cleansing, bench: Bench, train: Batch, test: Batch) -> Scanned | str:
+def _scanned(check: Cleansing, bench: Bench, train: Batch) -> Scanned | str:
     """What ``backdoors.scan`` finds with these parameters and the plan's seed, or why it cannot look."""
-    from dlaudit.backdoors.scan import NO_BLEND
-    from dlaudit.backdoors.suspects import scanned
-    from dlaudit.backdoors.suspicion import Rows, Trusted
+    from dlaudit.backdoors.scan import NO_BLEND, scanned_in
 
-    if "tokens" in bench.data.offers or {train.x.dtype.kind, test.x.dtype.kind} != {"f"}:
-        return NO_BLEND
-    known = bench.answers("train")
-    return scanned(
-        bench.model,
-        Rows(
-            known.y, known.predicted, train.x.shape[1:],
-            lambda at: (block.batch.x for block in bench.blocks_at("train", at)),
-        ),
-        Trusted(test.x, test.y, bench.answers("test").predicted),
-        bench.beside(bench.model, train, run="backdoors.scan").rng,
-        bounds=bench.model.bounds, overlays=check.overlays, budget=check.budget,
-        controls=check.controls, most=check.most,
+    asked = scanned_in(
+        bench, bench.beside(bench.model, train, run="backdoors.scan").rng, overlays=check.overlays,
+        budget=check.budget, controls=check.controls, most=check.most,
     )  # fmt: skip
+    return NO_BLEND if asked is None else asked[0]
 
 
 def _nothing(found: Scanned, y: np.ndarray, classes: tuple[str, ...]) -> str:

@@ -6,7 +6,7 @@ scores nominate, transplants decide.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from msgspec import Meta
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from dlaudit.audit.bench import Bench
     from dlaudit.backdoors.suspects import Examined, Scanned
+    from dlaudit.backdoors.suspicion import Rows
 
 Count = Annotated[int, Meta(ge=1)]
 Share = Annotated[float, Meta(gt=0, le=1)]
@@ -77,23 +78,15 @@ class Scan(Check, frozen=True, kw_only=True):
 
     def measure(self, bench: Bench) -> Iterator[Yielded]:
         """Score, nominate, transplant; list what was confirmed."""
-        from dlaudit.backdoors.suspects import scanned
-        from dlaudit.backdoors.suspicion import Rows, Trusted
-
-        first, trusted = next(bench.blocks("train")).batch, bench.whole("test")
-        if "tokens" in bench.data.offers or {first.x.dtype.kind, trusted.x.dtype.kind} != {"f"}:
+        asked = scanned_in(
+            bench, bench.rng, overlays=self.overlays, budget=self.budget, controls=self.controls,
+            most=self.most,
+        )  # fmt: skip
+        if asked is None:
             yield from (Undefined(name=name, reason=NO_BLEND) for name in self.measures)
             return
+        found, train = asked
         known = bench.answers("train")
-        train = Rows(
-            known.y, known.predicted, first.x.shape[1:],
-            lambda at: (block.batch.x for block in bench.blocks_at("train", at)),
-        )  # fmt: skip
-        honest = Trusted(trusted.x, trusted.y, bench.answers("test").predicted)
-        found = scanned(
-            bench.model, train, honest, bench.rng, bounds=bench.model.bounds,
-            overlays=self.overlays, budget=self.budget, controls=self.controls, most=self.most,
-        )  # fmt: skip
         conditions = self._conditions(found, len(train.y))
         doubts = tuple(_doubts(bench.run, found, bench.classes))
         for one in found.examined:
@@ -135,6 +128,30 @@ class Scan(Check, frozen=True, kw_only=True):
             "chance_threshold": confirmation.CHANCE,
             "classes_examined": len(found.examined),
         }
+
+
+def scanned_in(
+    bench: Bench, rng: Callable[[str], np.random.Generator], *, overlays: int, budget: float,
+    controls: int, most: int,
+) -> tuple[Scanned, Rows] | None:  # fmt: skip
+    """The bench's training rows, scanned beside its test split; None where inputs cannot be blended."""
+    from dlaudit.backdoors.suspects import scanned
+    from dlaudit.backdoors.suspicion import Rows, Trusted
+
+    first, trusted = next(bench.blocks("train")).batch, bench.whole("test")
+    if "tokens" in bench.data.offers or {first.x.dtype.kind, trusted.x.dtype.kind} != {"f"}:
+        return None
+    known = bench.answers("train")
+    train = Rows(
+        known.y, known.predicted, first.x.shape[1:],
+        lambda at: (block.batch.x for block in bench.blocks_at("train", at)),
+    )  # fmt: skip
+    honest = Trusted(trusted.x, trusted.y, bench.answers("test").predicted)
+    found = scanned(
+        bench.model, train, honest, rng, bounds=bench.model.bounds, overlays=overlays,
+        budget=budget, controls=controls, most=most,
+    )  # fmt: skip
+    return found, train
 
 
 def _name(bench: Bench, label: int) -> str:

@@ -64,8 +64,8 @@ def render(
     since: what differs from an earlier run, for the section of changes.
     """
     whole = canonical(record)
-    sealed = digest(canonical(record.plan)) == record.plan_sha256
     plan_sha256 = digest(canonical(record.plan))
+    sealed = plan_sha256 == record.plan_sha256
     withheld = 0
     if edition == "public":
         record, withheld = published(record)
